@@ -1,0 +1,95 @@
+"""The command `postroad`. It only wires: each service is imported when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.settings.load import ConfigError, load_settings
+from shared.settings.model import Settings
+
+app = typer.Typer(
+    name="postroad",
+    help="A mail delivery pipeline: ingress, router and delivery, joined by durable queues.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="POSTROAD_CONFIG", help="Configuration file (YAML)."),
+]
+
+
+@app.command()
+def ingress(config: ConfigOption = None) -> None:
+    """Accept mail over SMTP."""
+    from services.ingress.main import build
+    from shared.service import run_service
+
+    settings = load_settings(config)
+    raise typer.Exit(run_service("ingress", build, settings, settings.admin.ingress_port))
+
+
+@app.command()
+def router(config: ConfigOption = None) -> None:
+    """Split accepted mail by destination."""
+    from services.router.main import build
+    from shared.service import run_service
+
+    settings = load_settings(config)
+    raise typer.Exit(run_service("router", build, settings, settings.admin.router_port))
+
+
+@app.command()
+def delivery(config: ConfigOption = None) -> None:
+    """Send to mail exchangers, retry, notify."""
+    from services.delivery.main import build
+    from shared.service import run_service
+
+    settings = load_settings(config)
+    raise typer.Exit(run_service("delivery", build, settings, settings.admin.delivery_port))
+
+
+@app.command("check-config")
+def check_config(config: ConfigOption = None) -> None:
+    """Read the configuration and say whether it can be used."""
+    settings = load_settings(config)
+    check_files(settings)
+    print("configuration ok")
+
+
+def check_files(settings: Settings) -> None:
+    """Raise `ConfigError` for a file that a setting names and that cannot be read."""
+    from services.ingress.main import check_files as check_ingress_files
+
+    check_ingress_files(settings)
+
+
+@app.command("hash-password")
+def hash_password() -> None:
+    """Read a password from the terminal or standard input and print its argon2 hash."""
+    from services.ingress.credentials import hash_password as hash_text
+
+    if sys.stdin.isatty():
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    print(hash_text(password))
+
+
+def main() -> None:
+    """Entry point of the command: what is wrong with the configuration is one line, exit 2."""
+    try:
+        app()
+    except ConfigError as error:
+        print(f"postroad: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

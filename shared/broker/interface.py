@@ -1,0 +1,138 @@
+"""The small interface through which the services meet: queues that keep what they confirmed.
+
+Two implementations stand behind it (`shared.broker.amqp`, `shared.broker.embedded`) and one
+conformance suite runs against both. Everything here is called on the asyncio loop; nothing blocks.
+
+The custody rule is one method: `Delivery.forward` publishes the successors, waits until they are
+durable, and only then acknowledges the predecessor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class PublishError(Exception):
+    """A message was not stored as asked; each subclass says what is known about it."""
+
+
+class Unavailable(PublishError):  # noqa: N818 - the three names are the interface's vocabulary
+    """The broker is down, blocked or late. The outcome is unknown: publish again, same id."""
+
+
+class Refused(PublishError):  # noqa: N818
+    """The broker said no (a nack: the queue is full, the disk is full). Nothing was stored."""
+
+
+class Unroutable(PublishError):  # noqa: N818
+    """No queue of that name exists. Nothing was stored; the topology is damaged."""
+
+
+class ParkReason(StrEnum):
+    """Why a message lies in the parking queue: a bounded set, used as a metric label."""
+
+    UNDECODABLE = "undecodable"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    HANDLER_FAILED = "handler_failed"
+    DELIVERY_LIMIT = "delivery_limit"
+    DSN_FAILED = "dsn_failed"
+    CONTENT_MISSING = "content_missing"
+    UNSAFE_CONTENT = "unsafe_content"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish.
+
+    `delay_ms` is None (visible at once) or one of the delays that the topology declares for
+    `queue`; the message then becomes visible in `queue` after that many milliseconds.
+    """
+
+    queue: str
+    body: bytes
+    message_id: str
+    delay_ms: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Delivery(Protocol):
+    """One message in the hands of this process until exactly one of the four verbs is called.
+
+    A second verb, or one after the connection that brought the message was lost, does nothing:
+    the broker has taken the message back already.
+    """
+
+    queue: str
+    body: bytes
+    message_id: str
+    headers: Mapping[str, str]
+    attempts: int
+    """How many earlier deliveries of this message failed or died with their consumer."""
+
+    def ack(self) -> None:
+        """Settle: the message is done with and leaves the queue."""
+
+    def release(self) -> None:
+        """Give back untouched (shutdown, not mine): does not count as a failed try."""
+
+    def failed(self) -> None:
+        """Give back after a failure of ours: counts; at the queue's delivery limit it is parked."""
+
+    def reject(self, reason: ParkReason, detail: str = "") -> asyncio.Future[None]:
+        """Move to the parking queue with the reason in its headers, durably; then settle."""
+
+    def forward(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
+        """Publish all `successors` durably, then settle this message: custody moves on.
+
+        Troubles of the broker are retried with backoff for as long as this delivery is ours.
+        The future ends when custody has moved, or with `Unavailable` when the delivery was lost
+        or the broker is closing (it will then be delivered again).
+        """
+
+
+Handler = Callable[[Delivery], None]
+"""Called on the loop for each delivery. An exception it raises counts as `failed()`."""
+
+
+class Consumer(Protocol):
+    """A running consumption of one queue."""
+
+    async def stop(self) -> None:
+        """Take no more; returns when no further call of the handler will come.
+
+        Deliveries already handed out stay valid: they are settled by their own verbs.
+        """
+
+
+class Broker(Protocol):
+    """Queues that keep what they confirmed."""
+
+    @property
+    def usable(self) -> bool:
+        """Connected, declared and not blocked: the readiness of a service."""
+
+    @property
+    def blocked(self) -> bool:
+        """The broker asked publishers to wait (memory or disk alarm, disk full)."""
+
+    async def start(self) -> None:
+        """Start connecting, in the background; declares the topology on each connection."""
+
+    async def wait_usable(self, timeout: float) -> None:
+        """Return when usable; raises `Unavailable` after `timeout` seconds."""
+
+    def publish(self, message: Outgoing) -> asyncio.Future[None]:
+        """Ends when the message is stored durably, else with one of the three `PublishError`s."""
+
+    def consume(self, queue: str, prefetch: int, handler: Handler) -> Consumer:
+        """Deliver messages of `queue`, at most `prefetch` unsettled at a time, until stopped."""
+
+    async def depths(self) -> Mapping[str, int]:
+        """Messages in each declared queue that no consumer holds (delayed ones by their step)."""
+
+    async def close(self) -> None:
+        """Flush settlements that are under way, give everything else back, and disconnect."""

@@ -1,0 +1,109 @@
+"""Every queue and its arguments, in one table.
+
+Declared idempotently at start by whichever service comes first. RabbitMQ gets quorum queues with
+the arguments of `amqp_arguments`; the embedded broker reads the same table. All messages go
+through the default exchange, so a queue's name is its address and `mandatory` is the whole
+routing check.
+
+Arguments of a queue cannot be changed once it exists: a queue whose meaning changes needs a new
+name. That is why a retry step carries its delay in its name: a changed schedule declares new
+queues and the old ones run dry by their own TTL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ACCEPTED = "postroad.accepted"
+"""Accepted mail on its way from ingress (and DSNs on their way back) to the router."""
+DUE = "postroad.due"
+"""Delivery jobs whose retry delay is over, on their way back to the router."""
+PARKED = "postroad.parked"
+"""Messages nobody could handle, with the reason; a person decides."""
+
+DELIVERY_LIMIT = 20
+"""Deliveries that may fail or die with their consumer before a message is parked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One queue: `delay_ms` makes it a retry step that hands over to `dead_letter_to`."""
+
+    name: str
+    dead_letter_to: str | None = None
+    delivery_limit: int | None = None
+    delay_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All queues of one configuration."""
+
+    queues: tuple[Queue, ...]
+
+    def names(self) -> frozenset[str]:
+        """The names of all declared queues."""
+        return frozenset(queue.name for queue in self.queues)
+
+    def delayed_through(self, queue: str, delay_ms: int) -> str:
+        """The step through which a message reaches `queue` after `delay_ms`.
+
+        Raises ValueError if that delay is not declared for that queue.
+        """
+        for step in self.queues:
+            if step.delay_ms == delay_ms and step.dead_letter_to == queue:
+                return step.name
+        raise ValueError(f"no delay of {delay_ms} ms is declared for {queue}")
+
+
+def lane_queue(lane: str, message_class: str) -> str:
+    """The queue of one message class in one lane, from the router to the delivery workers."""
+    return f"postroad.lane.{lane}.{message_class}"
+
+
+def retry_queue(delay_ms: int) -> str:
+    """The queue in which jobs wait `delay_ms` before they are due again."""
+    return f"postroad.retry.{delay_ms}ms"
+
+
+def _working(name: str) -> Queue:
+    return Queue(name, dead_letter_to=PARKED, delivery_limit=DELIVERY_LIMIT)
+
+
+def _step(delay_ms: int) -> Queue:
+    return Queue(retry_queue(delay_ms), dead_letter_to=DUE, delay_ms=delay_ms)
+
+
+def build_topology(
+    retry_delays_ms: Iterable[int],
+    lanes: Iterable[str] = ("default",),
+    classes: Iterable[str] = ("transactional", "bulk"),
+) -> Topology:
+    """The table for one configuration; equal delays share one step."""
+    steps = tuple(_step(delay) for delay in dict.fromkeys(retry_delays_ms))
+    classes = tuple(classes)
+    lane_queues = tuple(_working(lane_queue(lane, c)) for lane in lanes for c in classes)
+    return Topology((Queue(PARKED), _working(ACCEPTED), _working(DUE), *lane_queues, *steps))
+
+
+def amqp_arguments(queue: Queue) -> Mapping[str, Any]:
+    """The x-arguments of a durable quorum queue, valid from RabbitMQ 3.10 to 4.x.
+
+    Dead-lettering is at least once, which RabbitMQ grants only together with reject-publish
+    (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
+    """
+    arguments: dict[str, Any] = {"x-queue-type": "quorum"}
+    if queue.dead_letter_to is not None:
+        arguments |= {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": queue.dead_letter_to,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+    if queue.delivery_limit is not None:
+        arguments["x-delivery-limit"] = queue.delivery_limit
+    if queue.delay_ms is not None:
+        arguments["x-message-ttl"] = queue.delay_ms
+    return arguments

@@ -1,0 +1,21 @@
+"""Identifiers: of accepted mail (new, sortable by time) and of jobs (derived, stable)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+
+def mail_id(milliseconds: int, entropy: bytes) -> str:
+    """A queue id of 26 characters that sorts by time: 48 bits of time, 80 random bits.
+
+    `milliseconds` since the epoch; `entropy` is 10 random octets.
+    """
+    raw = milliseconds.to_bytes(6, "big") + entropy
+    return base64.b32hexencode(raw)[:26].decode("ascii")
+
+
+def job_id(parent: str, destination: str, chunk: int) -> str:
+    """The id of a delivery job: the same for each redelivery of its predecessor."""
+    seed = f"{parent}\n{destination}\n{chunk}".encode()
+    return hashlib.blake2b(seed, digest_size=16).hexdigest()

@@ -1,0 +1,67 @@
+"""Every metric of postroad, registered once. Labels are bounded: never a domain, address or id.
+
+Children are bound here, so that the hot path only calls `inc` or `observe`. Known label sets
+start at 0, so that an alert on a rate sees the first failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared.broker.interface import ParkReason
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600)
+QUEUE_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 15, 60, 300, 900, 3600, 14400, 86400, 259200)
+
+OUTCOMES = ("delivered", "deferred", "failed", "unknown")
+FAILURE_REASONS = (
+    "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other",
+)  # fmt: skip
+DSN_ACTIONS = ("failed", "delayed", "delivered")
+REFUSALS = ("syntax", "auth", "relay", "size", "content", "recipients", "ours", "blocked", "load")
+
+
+def _known(metric: Counter | Histogram, values: Iterable[str]) -> None:
+    for value in values:
+        metric.labels(value)
+
+
+accepted_messages = Counter("postroad_accepted_messages", "Transactions answered 250.")
+refused_messages = Counter(
+    "postroad_refused_messages", "Transactions or commands refused, by reason.", ["reason"]
+)
+sessions = Gauge("postroad_ingress_sessions", "SMTP sessions that are open.")
+publish_seconds = Histogram(
+    "postroad_publish_seconds", "From publish to its confirm.", buckets=SECONDS
+)
+publish_failures = Counter("postroad_publish_failures", "Publishes not confirmed.", ["error"])
+routed_jobs = Counter("postroad_routed_jobs", "Delivery jobs published by the router.")
+delivery_attempts = Counter(
+    "postroad_delivery_attempts", "Recipients attempted, by outcome.", ["outcome"]
+)
+retries = Counter("postroad_retries", "Jobs sent to a retry step.", ["step"])
+failures = Counter("postroad_failures", "Recipients given up, by class of reason.", ["reason"])
+dsns = Counter("postroad_dsn", "Delivery status notifications published.", ["action"])
+parked_messages = Counter(
+    "postroad_parked_messages", "Messages moved to the parking queue.", ["reason"]
+)
+in_flight = Gauge("postroad_in_flight_jobs", "Jobs or mails this process holds unsettled.")
+pool_connections = Gauge("postroad_pool_connections", "Open connections to next hops.")
+queue_seconds = Histogram(
+    "postroad_queue_seconds",
+    "From acceptance to the final outcome of a recipient.",
+    ["outcome"],
+    buckets=QUEUE_SECONDS,
+)
+broker_usable = Gauge("postroad_broker_usable", "1 while the broker is connected and not blocked.")
+broker_reconnects = Counter("postroad_broker_reconnects", "Connections to the broker lost.")
+
+_known(refused_messages, REFUSALS)
+_known(publish_failures, ("unavailable", "refused", "unroutable"))
+_known(delivery_attempts, OUTCOMES)
+_known(failures, FAILURE_REASONS)
+_known(dsns, DSN_ACTIONS)
+_known(parked_messages, [reason.value for reason in ParkReason])
+_known(queue_seconds, ("delivered", "failed"))

@@ -1,0 +1,365 @@
+"""The one configuration of postroad: every key, its type, default, unit and meaning.
+
+`docs/configuration.md` is generated from these models (`make docs`), so a description here is
+the documentation. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from shared.messages.model import MessageClass
+from shared.settings.units import Duration, parse_duration_ms
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _broker_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "embedded":
+        if not parts.path.startswith("/") or parts.netloc:
+            raise ValueError("write embedded:///absolute/path")
+    elif parts.scheme not in {"amqp", "amqps"}:
+        raise ValueError("the scheme must be amqp, amqps or embedded")
+    return url
+
+
+class BrokerSettings(Section):
+    """Where the queues live."""
+
+    url: Annotated[str, AfterValidator(_broker_url)] = Field(
+        "amqp://guest:guest@127.0.0.1:5672//",
+        description="RabbitMQ (`amqp://`, `amqps://`) or the embedded broker "
+        "(`embedded:///directory`). Logged without its password.",
+    )
+    confirm_timeout: Duration = Field(
+        parse_duration_ms("30s"),
+        description="How long a publish may wait for its confirm before it counts as unknown and "
+        "the connection is replaced.",
+    )
+    heartbeat: Duration = Field(
+        parse_duration_ms("15s"),
+        description="AMQP heartbeat; a dead link is noticed within two of them.",
+    )
+
+
+def _store_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        if not parts.path.startswith("/") or parts.netloc:
+            raise ValueError("write file:///absolute/path")
+    elif parts.scheme != "s3":
+        raise ValueError("the scheme must be file or s3")
+    return url
+
+
+class ContentStoreSettings(Section):
+    """Where contents lie that are too large for a queue."""
+
+    url: Annotated[str, AfterValidator(_store_url)] = Field(
+        "file:///var/lib/postroad/content",
+        description="`file:///directory` on one machine, `s3://bucket/prefix` in production.",
+    )
+    inline_max_bytes: Annotated[int, Field(ge=0, le=8 << 20)] = Field(
+        65536,
+        description="Octets. Contents up to this size travel inside the broker message.",
+    )
+    s3_endpoint: str = Field(
+        "", description="URL of an S3-compatible server; empty means AWS itself."
+    )
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+
+
+class ListenerTls(StrEnum):
+    """How a listener offers TLS."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+
+
+class ListenerAuth(StrEnum):
+    """Whether a listener offers or demands AUTH."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class ListenerSettings(Section):
+    """One address that accepts SMTP."""
+
+    address: str = Field("0.0.0.0", description="IP address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        description="TCP port; 0 takes a free one (for tests)."
+    )
+    tls: ListenerTls = Field(
+        ListenerTls.STARTTLS, description="`none`, `starttls` or `implicit` (TLS from the start)."
+    )
+    auth: ListenerAuth = Field(
+        ListenerAuth.REQUIRED, description="`none`, `optional` or `required` before MAIL."
+    )
+    auth_without_tls: bool = Field(
+        False, description="Offer AUTH on a connection without TLS. Passwords cross in the clear."
+    )
+    relay_networks: tuple[Network, ...] = Field(
+        (), description="Clients in these networks may relay without AUTH."
+    )
+    message_class: MessageClass = Field(
+        MessageClass.TRANSACTIONAL,
+        description="Class of mail accepted here unless the user or the header "
+        "`X-Postroad-Class` says otherwise: `transactional` or `bulk`.",
+    )
+    tenant: str = Field("default", description="Tenant of mail relayed here without AUTH.")
+
+    @model_validator(mode="after")
+    def _auth_needs_tls(self) -> Self:
+        offers_auth = self.auth is not ListenerAuth.NONE
+        if offers_auth and self.tls is ListenerTls.NONE and not self.auth_without_tls:
+            raise ValueError("auth needs tls: starttls or implicit (or auth_without_tls: true)")
+        if self.auth is ListenerAuth.NONE and not self.relay_networks:
+            raise ValueError("nobody may send here: give relay_networks or auth")
+        return self
+
+
+class TlsSettings(Section):
+    """The certificate that ingress shows."""
+
+    certificate: Path = Field(description="PEM file: the certificate and its chain.")
+    key: Path = Field(description="PEM file: the private key.")
+
+
+class IngressSettings(Section):
+    """Acceptance of mail over SMTP."""
+
+    listeners: tuple[ListenerSettings, ...] = Field(
+        (
+            ListenerSettings(
+                address="127.0.0.1",
+                port=2525,
+                tls=ListenerTls.NONE,
+                auth=ListenerAuth.NONE,
+                relay_networks=(ipaddress.ip_network("127.0.0.0/8"),),
+            ),
+        ),
+        description="Addresses to listen on, each with its own rules.",
+    )
+    tls: TlsSettings | None = Field(None, description="Needed by listeners with TLS.")
+    credentials_file: Path | None = Field(
+        None, description="YAML list of users with argon2 hashes (`postroad hash-password`)."
+    )
+    max_message_bytes: Annotated[int, Field(ge=1024)] = Field(
+        26_214_400, description="Octets. Announced by SIZE; a larger message is refused with 552."
+    )
+    max_recipients: Annotated[int, Field(ge=100)] = Field(
+        1000, description="Recipients a transaction; further ones get 452 (RFC 5321, 4.5.3.1.8)."
+    )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="Sessions at once; further ones get 421."
+    )
+    command_timeout: Duration = Field(
+        parse_duration_ms("5m"),
+        description="Idle time before a session is ended (RFC 5321, 4.5.3.2.7).",
+    )
+
+    @model_validator(mode="after")
+    def _listeners_have_what_they_need(self) -> Self:
+        for number, listener in enumerate(self.listeners):
+            if listener.tls is not ListenerTls.NONE and self.tls is None:
+                raise ValueError(f"listeners.{number}.tls is {listener.tls}: give ingress.tls")
+            if listener.auth is not ListenerAuth.NONE and self.credentials_file is None:
+                raise ValueError(
+                    f"listeners.{number}.auth is {listener.auth}: give ingress.credentials_file"
+                )
+        return self
+
+
+def _nameserver(text: str) -> str:
+    host, port = split_host_port(text, 53)
+    ipaddress.ip_address(host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_host_port(text: str, default_port: int) -> tuple[str, int]:
+    """Split `host`, `host:port`, `[v6]` or `[v6]:port`. Raises ValueError for a bad port."""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif text.count(":") > 1:
+        host, port = text, ""
+    else:
+        host, _, port = text.partition(":")
+    number = int(port) if port else default_port
+    if not host or not 1 <= number <= 65535:
+        raise ValueError(f"{text!r} is not host:port")
+    return host, number
+
+
+class DnsSettings(Section):
+    """Which DNS servers are asked."""
+
+    nameservers: tuple[Annotated[str, AfterValidator(_nameserver)], ...] = Field(
+        (), description="`address:port` of each; empty means those of the system."
+    )
+    timeout: Duration = Field(
+        parse_duration_ms("6s"), description="Time for one lookup over all servers and tries."
+    )
+
+
+def _route_host(text: str) -> str:
+    split_host_port(text, 25)
+    return text
+
+
+class RouteSettings(Section):
+    """A static route."""
+
+    domains: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="Domains this route serves; `*` is every domain without a route of its own."
+    )
+    hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(_route_host)], ...], Field(min_length=1)
+    ] = Field(
+        description="`host` or `host:port` of each next hop, in order of preference. They may be "
+        "private addresses."
+    )
+
+
+class RouterSettings(Section):
+    """Where mail goes."""
+
+    routes: tuple[RouteSettings, ...] = Field(
+        (), description="Static routes, first match wins; no match means the MX of the domain."
+    )
+    recipients_per_job: Annotated[int, Field(ge=1, le=1000)] = Field(
+        100, description="Recipients in one delivery job."
+    )
+    prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        200, description="Messages the router may hold at a time."
+    )
+
+
+def _schedule(value: object) -> object:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",")]
+    return value
+
+
+class DeliverySettings(Section):
+    """Sending, retrying, giving up."""
+
+    smtp_port: Port = Field(25, description="Port of mail exchangers found in DNS.")
+    allow_private_addresses: bool = Field(
+        False,
+        description="Connect to loopback, private, link-local, multicast or unspecified addresses "
+        "that came out of DNS. For tests. Static routes may name them anyway.",
+    )
+    retry_schedule: Annotated[tuple[Duration, ...], BeforeValidator(_schedule)] = Field(
+        tuple(map(parse_duration_ms, ("1m", "5m", "15m", "30m", "1h", "2h", "4h"))),
+        min_length=1,
+        description="Wait before each further attempt; the last one repeats.",
+    )
+    max_age: Duration = Field(
+        parse_duration_ms("72h"),
+        description="A recipient still undelivered after this time gets a failure DSN.",
+    )
+    connections_per_destination: Annotated[int, Field(ge=1)] = Field(
+        20, description="Connections one delivery worker opens to one destination."
+    )
+    messages_per_connection: Annotated[int, Field(ge=1)] = Field(
+        100, description="Transactions before a connection is closed and opened anew."
+    )
+    idle_timeout: Duration = Field(
+        parse_duration_ms("5s"), description="A connection without work is closed after this time."
+    )
+    connect_timeout: Duration = Field(
+        parse_duration_ms("30s"), description="Time for TCP to connect."
+    )
+    command_timeout: Duration = Field(
+        parse_duration_ms("5m"), description="Time for each reply but the last (RFC 5321, 4.5.3.2)."
+    )
+    final_dot_timeout: Duration = Field(
+        parse_duration_ms("10m"),
+        description="Time for the reply after the content (RFC 5321, 4.5.3.2.6).",
+    )
+    prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        500, description="Jobs of one class a delivery worker may hold at a time."
+    )
+
+
+class AdminSettings(Section):
+    """Metrics and health over HTTP."""
+
+    address: str = Field("127.0.0.1", description="IP address to listen on.")
+    ingress_port: int = Field(9101, ge=0, le=65535, description="TCP port of ingress.")
+    router_port: int = Field(9102, ge=0, le=65535, description="TCP port of the router.")
+    delivery_port: int = Field(9103, ge=0, le=65535, description="TCP port of delivery.")
+
+
+class LogLevel(StrEnum):
+    """Least severity that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LoggingSettings(Section):
+    """What is logged, to standard error."""
+
+    level: LogLevel = Field(
+        LogLevel.INFO, description="`debug`, `info` (each change of custody), `warning`, `error`."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json`, `console`, or `auto`: console on a terminal, else json."
+    )
+
+
+def _hostname(name: str) -> str:
+    if not name or not all(part and part.replace("-", "").isalnum() for part in name.split(".")):
+        raise ValueError(f"{name!r} is not a host name")
+    return name
+
+
+class Settings(Section):
+    """The whole configuration file."""
+
+    hostname: Annotated[str, AfterValidator(_hostname)] = Field(
+        "localhost.localdomain",
+        description="Name in the banner, EHLO, Received and DSNs. Should resolve to this host.",
+    )
+    broker: BrokerSettings = Field(default_factory=BrokerSettings, description="The queues.")
+    content_store: ContentStoreSettings = Field(
+        default_factory=ContentStoreSettings, description="Large contents."
+    )
+    ingress: IngressSettings = Field(default_factory=IngressSettings, description="Acceptance.")
+    dns: DnsSettings = Field(default_factory=DnsSettings, description="Name service.")
+    router: RouterSettings = Field(default_factory=RouterSettings, description="Routing.")
+    delivery: DeliverySettings = Field(default_factory=DeliverySettings, description="Delivery.")
+    admin: AdminSettings = Field(default_factory=AdminSettings, description="Metrics and health.")
+    logging: LoggingSettings = Field(default_factory=LoggingSettings, description="Logs.")
+    shutdown_grace: Duration = Field(
+        parse_duration_ms("30s"),
+        description="Time a service may take to drain after SIGTERM before it gives up.",
+    )

@@ -1,0 +1,37 @@
+"""Values with units as people write them: `90s`, `5m`, `72h`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer
+
+_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+
+
+def parse_duration_ms(text: object) -> int:
+    """Milliseconds of a duration such as `15m`. Raises ValueError for anything else."""
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration: write 500ms, 30s, 5m, 2h or 3d")
+    return int(match[1]) * _MILLISECONDS[match[2]]
+
+
+def format_duration(milliseconds: int) -> str:
+    """The shortest exact text: 90000 is `90s`, 300000 is `5m`."""
+    for unit in ("d", "h", "m", "s"):
+        if milliseconds and milliseconds % _MILLISECONDS[unit] == 0:
+            return f"{milliseconds // _MILLISECONDS[unit]}{unit}"
+    return f"{milliseconds}ms"
+
+
+def _duration(value: object) -> int:
+    return parse_duration_ms(value)
+
+
+Duration = Annotated[
+    int, BeforeValidator(_duration), PlainSerializer(format_duration, return_type=str)
+]
+"""A duration: text in the configuration, milliseconds in the code."""
