@@ -1,0 +1,42 @@
+"""What became of a recipient in one attempt: no booleans, no exceptions for expected outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.smtp.replies import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The next hop took responsibility: 250 after the final dot."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not now: a 4yz, a link that failed before the final dot, DNS trouble."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Never: a 5yz, or a destination that does not exist. `reason` is one of FAILURE_REASONS."""
+
+    reply: Reply
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The link died after the final dot, before its reply: perhaps delivered, perhaps not.
+
+    Deferred, and never tried at another mail exchanger in the same attempt.
+    """
+
+    reply: Reply
+
+
+Outcome = Delivered | Deferred | Failed | Unknown
