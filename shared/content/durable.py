@@ -1,0 +1,115 @@
+"""Puts into a folder that are durable when they return: written, renamed, synced, folders too.
+
+One thread takes everything that waits, writes it, and syncs each file once and each folder once
+for the whole batch: many sessions share the price of a folder's sync. It knows nothing of mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore
+from obstore.store import LocalStore
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    name: str
+    data: bytes
+    done: asyncio.Future[None]
+
+
+def fsync_path(path: Path) -> None:
+    """Sync one file or folder. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class DurableWriter:
+    """Writes blobs below `root`; the thread starts with the first put and dies with the process."""
+
+    def __init__(
+        self, store: LocalStore, root: Path, sync: Callable[[Path], None] = fsync_path
+    ) -> None:
+        self._store = store
+        self._root = root
+        self._sync_path = sync
+        self._waiting: queue.SimpleQueue[_Put] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Returns when the blob would survive a power cut. Raises what the store raises."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._start()
+        self._waiting.put(_Put(name, data, done))
+        await done
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="content", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            while len(batch) < BATCH and not self._waiting.empty():
+                batch.append(self._waiting.get())
+            self._settle([(put, self._write(put)) for put in batch])
+
+    def _write(self, put: _Put) -> Exception | None:
+        try:
+            obstore.put(self._store, put.name, put.data, use_multipart=False)
+        except Exception as error:
+            return error
+        return None
+
+    def _settle(self, results: list[tuple[_Put, Exception | None]]) -> None:
+        written = [put for put, error in results if error is None]
+        sync_error = self._sync([put.name for put in written])
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Put, Exception | None]]] = {}
+        for put, error in results:
+            by_loop.setdefault(put.done.get_loop(), []).append((put, error or sync_error))
+        for loop, outcomes in by_loop.items():
+            _call(loop, outcomes)
+
+    def _sync(self, names: list[str]) -> Exception | None:
+        paths = [self._root / name for name in names]
+        folders = {folder for path in paths for folder in self._folders(path)}
+        try:
+            for path in [*paths, *folders]:
+                self._sync_path(path)
+        except OSError as error:
+            return error
+        return None
+
+    def _folders(self, path: Path) -> list[Path]:
+        below = path.relative_to(self._root).parents
+        return [self._root / folder for folder in below]
+
+
+def _call(loop: asyncio.AbstractEventLoop, outcomes: list[tuple[_Put, Exception | None]]) -> None:
+    try:
+        loop.call_soon_threadsafe(_resolve, outcomes)
+    except RuntimeError:
+        return  # the loop is closed: nobody waits any more
+
+
+def _resolve(outcomes: list[tuple[_Put, Exception | None]]) -> None:
+    for put, error in outcomes:
+        if put.done.done():
+            continue
+        if error is None:
+            put.done.set_result(None)
+        else:
+            put.done.set_exception(error)

@@ -1,0 +1,118 @@
+"""The content store on obstore: `file://` on one machine, `s3://` in production.
+
+obstore's local store writes and renames but never syncs, so a `file://` put goes through
+`DurableWriter`, which syncs the file and its folders before it reports success. On S3 a returned
+put is durable. Library exceptions are translated here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from shared.content.durable import DurableWriter
+from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
+from shared.content.shares import all_ended, marker_name, marker_prefix
+from shared.settings.load import ConfigError
+from shared.settings.model import ContentStoreSettings
+
+TIMEOUT = "30s"
+
+
+def open_store(settings: ContentStoreSettings) -> ContentStore:
+    """The store that the configuration names. Raises `ConfigError` if it cannot be opened."""
+    url = urlsplit(settings.url)
+    try:
+        if url.scheme == "file":
+            return FileContentStore(Path(url.path))
+        return ObjectContentStore(_s3(settings, url.netloc, url.path.strip("/")))
+    except (OSError, BaseError) as error:
+        raise ConfigError(f"content_store.url: {settings.url}: {error}") from error
+
+
+def _s3(settings: ContentStoreSettings, bucket: str, prefix: str) -> S3Store:
+    options: dict[str, Any] = {"region": settings.s3_region}
+    if settings.s3_endpoint:
+        options["endpoint"] = settings.s3_endpoint
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        client_options={"timeout": TIMEOUT, "allow_http": True},
+        retry_config={"max_retries": 3},
+        **options,
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ContentMissing(str(error)) from error
+    except (BaseError, OSError) as error:
+        raise ContentUnavailable(str(error)) from error
+
+
+class ObjectContentStore:
+    """Blobs in any store whose put is durable when it returns."""
+
+    def __init__(self, store: S3Store | LocalStore) -> None:
+        self._store = store
+
+    async def put(self, name: str, data: bytes) -> None:
+        """See `ContentStore.put`."""
+        with _translated():
+            await obstore.put_async(self._store, name, data)
+
+    async def get(self, name: str) -> memoryview:
+        """See `ContentStore.get`."""
+        with _translated():
+            result = await obstore.get_async(self._store, name)
+            return memoryview(await result.bytes_async())
+
+    async def end_share(self, name: str, share: Fraction, job_id: str) -> None:
+        """See `ContentStore.end_share`."""
+        with _translated():
+            if share < 1:
+                await obstore.put_async(self._store, marker_name(name, share, job_id), b"")
+                markers = [marker async for marker in self._markers(name)]
+                if not all_ended(markers):
+                    return
+                await self._delete(name)
+                await obstore.delete_async(self._store, markers)
+            else:
+                await self._delete(name)
+
+    async def _markers(self, name: str) -> AsyncIterator[str]:
+        async for batch in obstore.list(self._store, prefix=marker_prefix(name)):
+            for entry in batch:
+                yield entry["path"]
+
+    async def _delete(self, name: str) -> None:
+        try:
+            await obstore.delete_async(self._store, name)
+        except FileNotFoundError:
+            return  # ended before: a job's end may be reported twice
+
+
+class FileContentStore(ObjectContentStore):
+    """Blobs in a folder of this machine, synced before a put returns."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        store = LocalStore(root, mkdir=True, automatic_cleanup=True)
+        super().__init__(store)
+        self._writer = DurableWriter(store, root)
+
+    async def put(self, name: str, data: bytes) -> None:
+        """See `ContentStore.put`."""
+        with _translated():
+            await self._writer.put(name, data)

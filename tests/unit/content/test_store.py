@@ -1,0 +1,159 @@
+"""The content store on both kinds of storage: a folder, and a server that speaks S3."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from moto.server import ThreadedMotoServer
+from obstore.store import LocalStore
+
+from shared.content.durable import DurableWriter, fsync_path
+from shared.content.interface import (
+    ContentMissing,
+    ContentStore,
+    ContentUnavailable,
+    blob_name,
+)
+from shared.content.store import open_store
+from shared.settings.load import ConfigError
+from shared.settings.model import ContentStoreSettings
+
+BLOB = blob_name("0ABCDEFGH")
+UNSIGNED = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"
+DATA = bytes(range(256)) * 512
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ContentStore:
+    if request.param == "file":
+        return open_store(ContentStoreSettings(url=f"file://{tmp_path}/content"))
+    request.getfixturevalue("aws_keys")
+    endpoint = request.getfixturevalue("s3_endpoint")
+    bucket = Request(f"{endpoint}/mail", method="PUT", headers={"Authorization": UNSIGNED})
+    with urlopen(bucket, timeout=10) as answer:
+        assert answer.status == 200
+    return open_store(ContentStoreSettings(url="s3://mail/contents", s3_endpoint=endpoint))
+
+
+async def test_what_was_put_comes_back_byte_for_byte(store: ContentStore) -> None:
+    await store.put(BLOB, DATA)
+    assert bytes(await store.get(BLOB)) == DATA
+
+
+async def test_a_second_put_of_a_name_replaces_the_first(store: ContentStore) -> None:
+    await store.put(BLOB, b"first")
+    await store.put(BLOB, DATA)
+    assert bytes(await store.get(BLOB)) == DATA
+
+
+async def test_a_missing_blob_is_its_own_error(store: ContentStore) -> None:
+    with pytest.raises(ContentMissing):
+        await store.get(blob_name("NOSUCHBLOB"))
+
+
+async def test_the_only_job_ends_the_blob(store: ContentStore) -> None:
+    await store.put(BLOB, DATA)
+    await store.end_share(BLOB, Fraction(1), "job")
+    with pytest.raises(ContentMissing):
+        await store.get(BLOB)
+
+
+async def test_a_blob_stays_until_every_share_has_ended(store: ContentStore) -> None:
+    await store.put(BLOB, DATA)
+    await store.end_share(BLOB, Fraction(1, 2), "first")
+    await store.end_share(BLOB, Fraction(1, 2), "first")
+    await store.end_share(BLOB, Fraction(1, 4), "second-a")
+    assert bytes(await store.get(BLOB)) == DATA
+    await store.end_share(BLOB, Fraction(1, 4), "second-b")
+    with pytest.raises(ContentMissing):
+        await store.get(BLOB)
+
+
+async def test_an_end_that_is_reported_again_after_the_blob_went_does_no_harm(
+    store: ContentStore,
+) -> None:
+    await store.put(BLOB, DATA)
+    for _ in range(2):
+        await store.end_share(BLOB, Fraction(1), "job")
+    with pytest.raises(ContentMissing):
+        await store.get(BLOB)
+
+
+async def test_many_puts_at_once_all_arrive(store: ContentStore) -> None:
+    names = [blob_name(f"MAIL{number:04}") for number in range(100)]
+    await asyncio.gather(*(store.put(name, name.encode()) for name in names))
+    stored = [bytes(await store.get(name)) for name in names]
+    assert stored == [name.encode() for name in names]
+
+
+async def test_nothing_stays_in_the_folder_when_all_blobs_have_ended(tmp_path: Path) -> None:
+    root = tmp_path / "content"
+    store = open_store(ContentStoreSettings(url=f"file://{root}"))
+    await store.put(BLOB, DATA)
+    await store.end_share(BLOB, Fraction(1, 2), "a")
+    await store.end_share(BLOB, Fraction(1, 2), "b")
+    assert list(root.rglob("*")) == []
+
+
+async def test_an_s3_server_that_is_gone_is_unavailable(aws_keys: None) -> None:
+    settings = ContentStoreSettings(url="s3://mail", s3_endpoint="http://127.0.0.1:9")
+    with pytest.raises(ContentUnavailable):
+        await open_store(settings).put(BLOB, DATA)
+
+
+async def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    root = tmp_path / "content"
+    store = open_store(ContentStoreSettings(url=f"file://{root}"))
+    (root / BLOB).parent.write_text("a file where the folder should be")
+    with pytest.raises(ContentUnavailable):
+        await store.put(BLOB, DATA)
+
+
+def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"content_store\.url"):
+        open_store(ContentStoreSettings(url=f"file://{tmp_path}/file/below"))
+
+
+async def test_a_put_returns_only_after_file_and_folders_are_synced(
+    tmp_path: Path,
+) -> None:
+    synced: list[Path] = []
+
+    def recording(path: Path) -> None:
+        fsync_path(path)
+        synced.append(path)
+
+    writer = DurableWriter(LocalStore(tmp_path, mkdir=True), tmp_path, recording)
+    await writer.put("folder/blob", DATA)
+    assert synced[0] == tmp_path / "folder/blob"
+    assert set(synced[1:]) == {tmp_path / "folder", tmp_path}
+
+
+async def test_a_put_whose_sync_fails_raises(tmp_path: Path) -> None:
+    def failing(path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    writer = DurableWriter(LocalStore(tmp_path, mkdir=True), tmp_path, failing)
+    with pytest.raises(OSError, match="No space left"):
+        await writer.put("folder/blob", DATA)
