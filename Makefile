@@ -1,0 +1,64 @@
+# The commands of postroad. A machine needs Python 3.11 or newer, git and make; the rest goes
+# into .venv, from the versions in constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: help demo run check test bench docs lock venv clean
+
+help:
+	@echo "make demo    send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
+	@echo "make run     run all three services (CONFIG=file)"
+	@echo "make check   format, lint, types"
+	@echo "make test    every test; installs RabbitMQ where it may (TESTS=... for some of them)"
+	@echo "make bench   measure against Postfix; writes docs/benchmarks.md"
+	@echo "make docs    write docs/configuration.md from the settings"
+	@echo "make lock    renew constraints.txt"
+
+demo: $(VENV)/installed
+	@$(BIN)/postroad demo $(if $(BROKER),--broker '$(BROKER)') $(ARGS)
+
+run: $(VENV)/installed
+	@$(BIN)/postroad run $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+
+check: $(VENV)/installed-dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+test: $(VENV)/installed-dev
+	@scripts/install_rabbitmq.sh
+	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+bench: $(VENV)/installed-dev
+	@scripts/install_rabbitmq.sh
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+docs: $(VENV)/installed
+	@$(BIN)/python -m shared.settings.document > docs/configuration.md
+	@echo "docs/configuration.md is written."
+
+lock:
+	@scripts/lock.sh '$(PYTHON)'
+
+venv: $(VENV)/installed-dev
+
+$(VENV)/created:
+	@scripts/create_venv.sh '$(PYTHON)' $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created $(INPUTS)
+	@echo "Installing postroad into $(VENV) ..."
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/created $(INPUTS)
+	@echo "Installing postroad and its development tools into $(VENV) ..."
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	@rm -rf $(VENV)
