@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
 
+from shared.settings.files import FileError, read_yaml
 from shared.settings.model import Settings
 
 ENV_PREFIX = "POSTROAD_"
+ENV_DELIMITER = "__"
+
+_PLAIN_WORDS = {
+    "extra_forbidden": "unknown key",
+    "missing": "is required",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "path_type": "must be a path",
+}
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text is one line that names the key and why."""
+
+
+class _Environment(EnvSettingsSource):
+    """Environment variables, in which a list or mapping is YAML (so JSON too)."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):
+            return value
 
 
 class _Loader(Settings, BaseSettings):
@@ -28,7 +58,7 @@ class _Loader(Settings, BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
+        env_nested_delimiter=ENV_DELIMITER,
         extra="forbid",
         frozen=True,
         validate_default=False,
@@ -43,7 +73,7 @@ class _Loader(Settings, BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
+        return _Environment(settings_cls), init_settings
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -52,30 +82,53 @@ def load_settings(path: Path | None) -> Settings:
     Raises `ConfigError`.
     """
     values = _read(path) if path else {}
+    _check_variables(os.environ)
     try:
         return _Loader(**values)
     except ValidationError as error:
         raise ConfigError(_first_line(error)) from None
-    except SettingsError as error:
-        raise ConfigError(str(error).splitlines()[0]) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+        values = read_yaml(path)
+    except FileError as error:
+        raise ConfigError(str(error)) from None
     if values is None:
         return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+    if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of settings")
+    for key in values:
+        if key not in Settings.model_fields:
+            raise ConfigError(f"{key}: unknown key")
     return values
 
 
+def _check_variables(names: Iterable[str]) -> None:
+    """Refuse a variable below a section that does not exist.
+
+    Names without the delimiter are left alone: Kubernetes sets some for a Service `postroad`.
+    """
+    for name in map(str.upper, names):
+        section, delimiter, _ = name.removeprefix(ENV_PREFIX).partition(ENV_DELIMITER)
+        known = section.lower() in Settings.model_fields
+        if name.startswith(ENV_PREFIX) and delimiter and not known:
+            raise ConfigError(f"{name}: unknown key")
+
+
 def _first_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if "constrained" not in str(part))
-    message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-    return f"{key or 'configuration'}: {' '.join(message.removeprefix('Value error, ').split())}"
+    first = error.errors(include_url=False, include_input=False)[0]
+    loc = [str(part) for part in first["loc"]]
+    message = _PLAIN_WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+    line = f"{'.'.join(loc)}{_variable(loc)}: {message}" if loc else message
+    return " ".join(line.split())
+
+
+def _variable(loc: list[str]) -> str:
+    """The environment variable that gave the value at `loc`, in brackets, if one did."""
+    given = {name.upper() for name in os.environ}
+    for length in range(len(loc), 0, -1):
+        name = ENV_PREFIX + ENV_DELIMITER.join(loc[:length]).upper()
+        if name in given:
+            return f" ({name})"
+    return ""

@@ -10,7 +10,6 @@ import ipaddress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -18,14 +17,24 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     model_validator,
 )
 
 from shared.messages.model import MessageClass
+from shared.settings import values
 from shared.settings.units import Duration, parse_duration_ms
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+PortOrFree = Annotated[int, Field(ge=0, le=65535)]
+Address = Annotated[str, AfterValidator(values.ip_address)]
+Network = Annotated[values.Network, BeforeValidator(values.network)]
+CommaList = BeforeValidator(values.comma_list)
+AtLeastOne = AfterValidator(values.at_least_one)
+
+
+def _unit(name: str) -> dict[str, JsonValue]:
+    return {"unit": name}
 
 
 class Section(BaseModel):
@@ -34,20 +43,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _broker_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "embedded":
-        if not parts.path.startswith("/") or parts.netloc:
-            raise ValueError("write embedded:///absolute/path")
-    elif parts.scheme not in {"amqp", "amqps"}:
-        raise ValueError("the scheme must be amqp, amqps or embedded")
-    return url
-
-
 class BrokerSettings(Section):
     """Where the queues live."""
 
-    url: Annotated[str, AfterValidator(_broker_url)] = Field(
+    url: Annotated[str, AfterValidator(values.broker_url)] = Field(
         "amqp://guest:guest@127.0.0.1:5672//",
         description="RabbitMQ (`amqp://`, `amqps://`) or the embedded broker "
         "(`embedded:///directory`). Logged without its password.",
@@ -63,28 +62,19 @@ class BrokerSettings(Section):
     )
 
 
-def _store_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        if not parts.path.startswith("/") or parts.netloc:
-            raise ValueError("write file:///absolute/path")
-    elif parts.scheme != "s3":
-        raise ValueError("the scheme must be file or s3")
-    return url
-
-
 class ContentStoreSettings(Section):
     """Where contents lie that are too large for a queue."""
 
-    url: Annotated[str, AfterValidator(_store_url)] = Field(
+    url: Annotated[str, AfterValidator(values.store_url)] = Field(
         "file:///var/lib/postroad/content",
         description="`file:///directory` on one machine, `s3://bucket/prefix` in production.",
     )
     inline_max_bytes: Annotated[int, Field(ge=0, le=8 << 20)] = Field(
         65536,
-        description="Octets. Contents up to this size travel inside the broker message.",
+        json_schema_extra=_unit("octets"),
+        description="Contents up to this size travel inside the broker message.",
     )
-    s3_endpoint: str = Field(
+    s3_endpoint: Annotated[str, AfterValidator(values.endpoint_url)] = Field(
         "", description="URL of an S3-compatible server; empty means AWS itself."
     )
     s3_region: str = Field("us-east-1", description="Region of the bucket.")
@@ -109,10 +99,8 @@ class ListenerAuth(StrEnum):
 class ListenerSettings(Section):
     """One address that accepts SMTP."""
 
-    address: str = Field("0.0.0.0", description="IP address to listen on.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        description="TCP port; 0 takes a free one (for tests)."
-    )
+    address: Address = Field("0.0.0.0", description="IP address to listen on.")
+    port: PortOrFree = Field(description="TCP port; 0 takes a free one (for tests).")
     tls: ListenerTls = Field(
         ListenerTls.STARTTLS, description="`none`, `starttls` or `implicit` (TLS from the start)."
     )
@@ -122,7 +110,7 @@ class ListenerSettings(Section):
     auth_without_tls: bool = Field(
         False, description="Offer AUTH on a connection without TLS. Passwords cross in the clear."
     )
-    relay_networks: tuple[Network, ...] = Field(
+    relay_networks: Annotated[tuple[Network, ...], CommaList] = Field(
         (), description="Clients in these networks may relay without AUTH."
     )
     message_class: MessageClass = Field(
@@ -152,7 +140,7 @@ class TlsSettings(Section):
 class IngressSettings(Section):
     """Acceptance of mail over SMTP."""
 
-    listeners: tuple[ListenerSettings, ...] = Field(
+    listeners: Annotated[tuple[ListenerSettings, ...], AtLeastOne] = Field(
         (
             ListenerSettings(
                 address="127.0.0.1",
@@ -169,13 +157,19 @@ class IngressSettings(Section):
         None, description="YAML list of users with argon2 hashes (`postroad hash-password`)."
     )
     max_message_bytes: Annotated[int, Field(ge=1024)] = Field(
-        26_214_400, description="Octets. Announced by SIZE; a larger message is refused with 552."
+        26_214_400,
+        json_schema_extra=_unit("octets"),
+        description="Announced by SIZE; a larger message is refused with 552.",
     )
     max_recipients: Annotated[int, Field(ge=100)] = Field(
-        1000, description="Recipients a transaction; further ones get 452 (RFC 5321, 4.5.3.1.8)."
+        1000,
+        json_schema_extra=_unit("recipients"),
+        description="Recipients a transaction; further ones get 452 (RFC 5321, 4.5.3.1.8).",
     )
     max_connections: Annotated[int, Field(ge=1)] = Field(
-        10_000, description="Sessions at once; further ones get 421."
+        10_000,
+        json_schema_extra=_unit("sessions"),
+        description="Sessions at once; further ones get 421.",
     )
     command_timeout: Duration = Field(
         parse_duration_ms("5m"),
@@ -194,51 +188,27 @@ class IngressSettings(Section):
         return self
 
 
-def _nameserver(text: str) -> str:
-    host, port = split_host_port(text, 53)
-    ipaddress.ip_address(host)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def split_host_port(text: str, default_port: int) -> tuple[str, int]:
-    """Split `host`, `host:port`, `[v6]` or `[v6]:port`. Raises ValueError for a bad port."""
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif text.count(":") > 1:
-        host, port = text, ""
-    else:
-        host, _, port = text.partition(":")
-    number = int(port) if port else default_port
-    if not host or not 1 <= number <= 65535:
-        raise ValueError(f"{text!r} is not host:port")
-    return host, number
-
-
 class DnsSettings(Section):
     """Which DNS servers are asked."""
 
-    nameservers: tuple[Annotated[str, AfterValidator(_nameserver)], ...] = Field(
-        (), description="`address:port` of each; empty means those of the system."
-    )
+    nameservers: Annotated[
+        tuple[Annotated[str, AfterValidator(values.nameserver)], ...], CommaList
+    ] = Field((), description="`address:port` of each; empty means those of the system.")
     timeout: Duration = Field(
         parse_duration_ms("6s"), description="Time for one lookup over all servers and tries."
     )
 
 
-def _route_host(text: str) -> str:
-    split_host_port(text, 25)
-    return text
-
-
 class RouteSettings(Section):
     """A static route."""
 
-    domains: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    domains: Annotated[
+        tuple[Annotated[str, AfterValidator(values.route_domain)], ...], AtLeastOne, CommaList
+    ] = Field(
         description="Domains this route serves; `*` is every domain without a route of its own."
     )
     hosts: Annotated[
-        tuple[Annotated[str, AfterValidator(_route_host)], ...], Field(min_length=1)
+        tuple[Annotated[str, AfterValidator(values.route_host)], ...], AtLeastOne, CommaList
     ] = Field(
         description="`host` or `host:port` of each next hop, in order of preference. They may be "
         "private addresses."
@@ -252,17 +222,13 @@ class RouterSettings(Section):
         (), description="Static routes, first match wins; no match means the MX of the domain."
     )
     recipients_per_job: Annotated[int, Field(ge=1, le=1000)] = Field(
-        100, description="Recipients in one delivery job."
+        100, json_schema_extra=_unit("recipients"), description="Recipients in one delivery job."
     )
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        200, description="Messages the router may hold at a time."
+        200,
+        json_schema_extra=_unit("messages"),
+        description="Messages the router may hold at a time.",
     )
-
-
-def _schedule(value: object) -> object:
-    if isinstance(value, str):
-        return [item.strip() for item in value.split(",")]
-    return value
 
 
 class DeliverySettings(Section):
@@ -274,9 +240,8 @@ class DeliverySettings(Section):
         description="Connect to loopback, private, link-local, multicast or unspecified addresses "
         "that came out of DNS. For tests. Static routes may name them anyway.",
     )
-    retry_schedule: Annotated[tuple[Duration, ...], BeforeValidator(_schedule)] = Field(
+    retry_schedule: Annotated[tuple[Duration, ...], AtLeastOne, CommaList] = Field(
         tuple(map(parse_duration_ms, ("1m", "5m", "15m", "30m", "1h", "2h", "4h"))),
-        min_length=1,
         description="Wait before each further attempt; the last one repeats.",
     )
     max_age: Duration = Field(
@@ -284,10 +249,14 @@ class DeliverySettings(Section):
         description="A recipient still undelivered after this time gets a failure DSN.",
     )
     connections_per_destination: Annotated[int, Field(ge=1)] = Field(
-        20, description="Connections one delivery worker opens to one destination."
+        20,
+        json_schema_extra=_unit("connections"),
+        description="Connections one delivery worker opens to one destination.",
     )
     messages_per_connection: Annotated[int, Field(ge=1)] = Field(
-        100, description="Transactions before a connection is closed and opened anew."
+        100,
+        json_schema_extra=_unit("transactions"),
+        description="Transactions before a connection is closed and opened anew.",
     )
     idle_timeout: Duration = Field(
         parse_duration_ms("5s"), description="A connection without work is closed after this time."
@@ -303,17 +272,19 @@ class DeliverySettings(Section):
         description="Time for the reply after the content (RFC 5321, 4.5.3.2.6).",
     )
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        500, description="Jobs of one class a delivery worker may hold at a time."
+        500,
+        json_schema_extra=_unit("jobs"),
+        description="Jobs of one class a delivery worker may hold at a time.",
     )
 
 
 class AdminSettings(Section):
     """Metrics and health over HTTP."""
 
-    address: str = Field("127.0.0.1", description="IP address to listen on.")
-    ingress_port: int = Field(9101, ge=0, le=65535, description="TCP port of ingress.")
-    router_port: int = Field(9102, ge=0, le=65535, description="TCP port of the router.")
-    delivery_port: int = Field(9103, ge=0, le=65535, description="TCP port of delivery.")
+    address: Address = Field("127.0.0.1", description="IP address to listen on.")
+    ingress_port: PortOrFree = Field(9101, description="TCP port of ingress.")
+    router_port: PortOrFree = Field(9102, description="TCP port of the router.")
+    delivery_port: PortOrFree = Field(9103, description="TCP port of delivery.")
 
 
 class LogLevel(StrEnum):
@@ -336,16 +307,10 @@ class LoggingSettings(Section):
     )
 
 
-def _hostname(name: str) -> str:
-    if not name or not all(part and part.replace("-", "").isalnum() for part in name.split(".")):
-        raise ValueError(f"{name!r} is not a host name")
-    return name
-
-
 class Settings(Section):
     """The whole configuration file."""
 
-    hostname: Annotated[str, AfterValidator(_hostname)] = Field(
+    hostname: Annotated[str, AfterValidator(values.host_name)] = Field(
         "localhost.localdomain",
         description="Name in the banner, EHLO, Received and DSNs. Should resolve to this host.",
     )
@@ -363,3 +328,27 @@ class Settings(Section):
         parse_duration_ms("30s"),
         description="Time a service may take to drain after SIGTERM before it gives up.",
     )
+
+    @model_validator(mode="after")
+    def _no_port_twice(self) -> Self:
+        """One machine may run all services: two keys that name one port cannot both have it."""
+        taken: list[tuple[str, str, int]] = []
+        for key, address, port in self._ports():
+            for other, other_address, other_port in taken:
+                if port == other_port and values.overlap(address, other_address):
+                    raise ValueError(f"{key}: {port} is the port of {other} already")
+            taken.append((key, address, port))
+        return self
+
+    def _ports(self) -> list[tuple[str, str, int]]:
+        ports = [
+            (f"ingress.listeners.{number}.port", listener.address, listener.port)
+            for number, listener in enumerate(self.ingress.listeners)
+        ]
+        admin = self.admin
+        ports += [
+            ("admin.ingress_port", admin.address, admin.ingress_port),
+            ("admin.router_port", admin.address, admin.router_port),
+            ("admin.delivery_port", admin.address, admin.delivery_port),
+        ]
+        return [entry for entry in ports if entry[2] != 0]

@@ -8,7 +8,9 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer
 
 _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+LONGEST_MS = 49 * _MILLISECONDS["d"]
+"""The longest delay that a broker queue can hold: RabbitMQ counts milliseconds in 32 bits."""
+_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 
 
 def parse_duration_ms(text: object) -> int:
@@ -28,7 +30,10 @@ def format_duration(milliseconds: int) -> str:
 
 
 def _duration(value: object) -> int:
-    return parse_duration_ms(value)
+    milliseconds = parse_duration_ms(value)
+    if not 1 <= milliseconds <= LONGEST_MS:
+        raise ValueError(f"{value!r} is not between 1ms and 49d")
+    return milliseconds
 
 
 Duration = Annotated[
