@@ -55,6 +55,31 @@ def delivery(config: ConfigOption = None) -> None:
     raise typer.Exit(run_service("delivery", build, settings, settings.admin.delivery_port))
 
 
+@app.command()
+def run(
+    config: ConfigOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Delivery processes.")] = 1,
+) -> None:
+    """Run ingress, router and delivery on this machine, by default on the embedded broker."""
+    from services.run import run_all
+
+    raise typer.Exit(run_all(config, workers))
+
+
+@app.command()
+def demo(
+    broker: Annotated[
+        str | None, typer.Option(help="amqp://... for RabbitMQ; default: embedded.")
+    ] = None,
+    messages: Annotated[int, typer.Option(min=1, help="Messages to send.")] = 2000,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep queues and logs afterwards.")] = False,
+) -> None:
+    """Send mixed mail through all three services to local receivers and account for it."""
+    from services.demo.main import run_demo
+
+    raise typer.Exit(run_demo(broker, messages, keep))
+
+
 @app.command("check-config")
 def check_config(config: ConfigOption = None) -> None:
     """Read the configuration and say whether it can be used."""

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.run import DELIVERY_PORT, local_places, plan_children
+from services.supervisor import LONGEST_BACKOFF, backoff
+from shared.settings.load import load_settings
+
+
+def test_queues_and_contents_lie_under_var_when_nothing_is_configured() -> None:
+    assert local_places(load_settings(None), Path("/srv/x")) == {
+        "POSTROAD_BROKER__URL": "embedded:///srv/x/var/broker",
+        "POSTROAD_CONTENT_STORE__URL": "file:///srv/x/var/content",
+    }
+
+
+def test_configured_places_are_left_alone(tmp_path: Path) -> None:
+    config = tmp_path / "postroad.yaml"
+    config.write_text('broker: {url: "embedded:///b"}\ncontent_store: {url: "file:///c"}\n')
+    assert local_places(load_settings(config), Path("/srv/x")) == {}
+
+
+def test_a_broker_url_in_the_environment_counts_as_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTROAD_BROKER__URL", "amqp://h//")
+    assert set(local_places(load_settings(None), Path("/srv/x"))) == {"POSTROAD_CONTENT_STORE__URL"}
+
+
+def test_children_stop_in_the_direction_in_which_mail_flows() -> None:
+    children = plan_children(load_settings(None), None, 1, {})
+    assert [child.name for child in children] == ["ingress", "router", "delivery"]
+    assert [child.command[-1] for child in children] == ["ingress", "router", "delivery"]
+
+
+def test_further_delivery_workers_have_ports_of_their_own() -> None:
+    children = plan_children(load_settings(None), Path("/c.yaml"), 3, {"A": "b"})
+    workers = children[2:]
+    assert [child.name for child in workers] == ["delivery-1", "delivery-2", "delivery-3"]
+    assert [dict(child.environment) for child in workers] == [
+        {"A": "b"},
+        {"A": "b", DELIVERY_PORT: "9104"},
+        {"A": "b", DELIVERY_PORT: "9105"},
+    ]
+    assert workers[0].command[-3:] == ("delivery", "--config", "/c.yaml")
+
+
+def test_backoff_doubles_up_to_its_limit() -> None:
+    assert [backoff(lives) for lives in (0, 1, 2)] == [0.5, 1.0, 2.0]
+    assert backoff(1000) == LONGEST_BACKOFF
