@@ -22,14 +22,15 @@ def parse_duration_ms(text: object) -> int:
 
 
 def format_duration(milliseconds: int) -> str:
-    """The shortest exact text: 90000 is `90s`, 300000 is `5m`."""
-    for unit in ("d", "h", "m", "s"):
+    """The exact text in the largest unit up to hours: 90000 is `90s`, 300000 is `5m`."""
+    for unit in ("h", "m", "s"):
         if milliseconds and milliseconds % _MILLISECONDS[unit] == 0:
             return f"{milliseconds // _MILLISECONDS[unit]}{unit}"
     return f"{milliseconds}ms"
 
 
-def _duration(value: object) -> int:
+def duration(value: object) -> int:
+    """Milliseconds of a duration in the configuration: more than none, and a broker can hold it."""
     milliseconds = parse_duration_ms(value)
     if not 1 <= milliseconds <= LONGEST_MS:
         raise ValueError(f"{value!r} is not between 1ms and 49d")
@@ -37,6 +38,6 @@ def _duration(value: object) -> int:
 
 
 Duration = Annotated[
-    int, BeforeValidator(_duration), PlainSerializer(format_duration, return_type=str)
+    int, BeforeValidator(duration), PlainSerializer(format_duration, return_type=str)
 ]
 """A duration: text in the configuration, milliseconds in the code."""
