@@ -17,7 +17,7 @@ INSTALL = Path(__file__).parents[2] / "scripts" / "apt_install.sh"
 TIMEOUT = 30.0
 
 
-class PostfixMissing(RuntimeError):
+class PostfixMissing(RuntimeError):  # noqa: N818
     """Postfix is not installed, cannot be, or this account may not run it."""
 
 
