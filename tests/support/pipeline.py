@@ -186,6 +186,11 @@ class Pipeline:
         """The process id of a service that was started."""
         return self._processes[name].pid
 
+    def running(self, name: str) -> bool:
+        """Whether the service was started and has not ended."""
+        process = self._processes.get(name)
+        return process is not None and process.returncode is None
+
     async def wait_ready(self, name: str) -> None:
         """Return once the service says it is ready; AssertionError if it ends before."""
 
@@ -244,7 +249,7 @@ class Pipeline:
         """SIGTERM each running service, first to last; each must end with 0."""
         try:
             for name in SERVICES:
-                if name in self._processes and self._processes[name].returncode is None:
+                if self.running(name):
                     self.terminate(name)
                     await self.wait_drained(name)
         finally:
