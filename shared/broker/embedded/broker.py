@@ -1,0 +1,238 @@
+"""The embedded broker: durable queues in one SQLite file, shared by the processes of one host.
+
+This module is the loop's side: it turns calls into batches for the writer thread and outcomes
+into futures and deliveries. What is promised, and where it is kept:
+
+- A publish ends after the commit that stored it, and that commit waits for the disk
+  (`engine.run`, `store.begin`).
+- A forward is atomic: successors in, predecessor out, one commit. A crash makes no duplicate.
+- A lease ends with its process and never by time: `owners` says how. So there is nothing to renew,
+  and a slow handler is never overtaken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from shared import metrics
+from shared.broker.embedded.consumer import EmbeddedConsumer
+from shared.broker.embedded.engine import Engine
+from shared.broker.embedded.records import Batch, Outcome, Post, Row, encode_meta
+from shared.broker.embedded.writer import Writer
+from shared.broker.interface import (
+    Consumer,
+    Handler,
+    Outgoing,
+    PublishError,
+    Refused,
+    Unavailable,
+    Unroutable,
+)
+from shared.broker.topology import Topology
+from shared.settings.load import ConfigError
+
+SWITCH_SECONDS = 0.0005
+"""The interpreter's switch interval beside a writer thread.
+
+Each step of SQLite gives the interpreter lock up and gets it back after this long when the loop
+is busy; with Python's default of 5 ms a commit of twenty messages takes a quarter of a second.
+"""
+SOMETIME_SECONDS = 0.002
+
+_observe_publish = metrics.publish_seconds.observe
+_failures = {
+    Unavailable: metrics.publish_failures.labels("unavailable"),
+    Refused: metrics.publish_failures.labels("refused"),
+    Unroutable: metrics.publish_failures.labels("unroutable"),
+}
+
+
+class EmbeddedBroker:
+    """See `shared.broker.interface.Broker`. `clock` gives epoch seconds, for delays only."""
+
+    def __init__(
+        self, directory: str, topology: Topology, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._directory = Path(directory)
+        self._topology = topology
+        self._names = topology.names()
+        self._limits = {queue.name: queue.delivery_limit for queue in topology.queues}
+        self._clock = clock
+        self._writer: Writer | None = None
+        self._closing = False
+        self._consumers: list[EmbeddedConsumer] = []
+        self._held_back: list[asyncio.Future[None]] = []
+        self._flush_at_end = False
+        self._flush_later: asyncio.TimerHandle | None = None
+        self.batch = Batch()
+
+    @property
+    def usable(self) -> bool:
+        """The store is open and the last write succeeded."""
+        return self._writer is not None and self._writer.trouble is None and not self._closing
+
+    @property
+    def blocked(self) -> bool:
+        """The disk is full; ends with the first probe that can be written."""
+        return self._writer is not None and isinstance(self._writer.trouble, Refused)
+
+    async def start(self) -> None:
+        """Open or create the store. Raises `ConfigError` if that cannot be."""
+        sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
+        try:
+            engine = await asyncio.to_thread(Engine, self._directory, self._limits)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"broker.url: {self._directory}: {error}") from error
+        loop = asyncio.get_running_loop()
+        self._writer = Writer(engine, loop, self._clock, self._report)
+        self._writer.start()
+        self._flush()
+
+    async def wait_usable(self, timeout: float) -> None:
+        """Return when usable; raises `Unavailable` after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.usable:  # noqa: ASYNC110 - rare, and the writer sends no event
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise Unavailable(f"not usable after {timeout} s") from None
+
+    def publish(self, message: Outgoing) -> asyncio.Future[None]:
+        """Ends when the message is stored durably. Raises ValueError for an undeclared delay."""
+        done = asyncio.get_running_loop().create_future()
+        try:
+            row = self.row(message)
+            self._check_writable()
+        except PublishError as error:
+            self._fail(done, error)
+            return done
+        self.batch.posts.append(Post([row], done, time.perf_counter()))
+        self.soon()
+        return done
+
+    def _check_writable(self) -> None:
+        if self._closing or self._writer is None:
+            raise Unavailable("the broker is closed" if self._closing else "not started")
+        trouble = self._writer.trouble
+        if trouble is not None:
+            raise type(trouble)(*trouble.args)
+
+    def row(self, message: Outgoing) -> Row:
+        """What to store for a message. Raises `Unroutable`, and ValueError as above."""
+        queue = message.queue
+        if queue not in self._names:
+            raise Unroutable(f"no queue {queue}")
+        meta = encode_meta(message.message_id, message.headers)
+        if message.delay_ms is None:
+            return Row(queue, meta, message.body)
+        step = self._topology.delayed_through(queue, message.delay_ms)
+        return Row(queue, meta, message.body, step, self._clock() + message.delay_ms / 1000)
+
+    def consume(self, queue: str, prefetch: int, handler: Handler) -> Consumer:
+        """Deliver messages of `queue`, at most `prefetch` unsettled at a time, until stopped."""
+        consumer = EmbeddedConsumer(queue, prefetch, handler, self)
+        self._consumers.append(consumer)
+        return consumer
+
+    def limit(self, queue: str) -> int | None:
+        """How many deliveries of a message of `queue` may fail."""
+        return self._limits.get(queue)
+
+    def hold_back(self, future: asyncio.Future[None], error: Exception) -> None:
+        """Keep a forward that has nowhere to go: its predecessor stays ours until the close."""
+        self._failed(error)
+        self._held_back.append(future)
+
+    async def depths(self) -> Mapping[str, int]:
+        """Messages nobody holds, by queue; delayed ones by step. Raises `Unavailable`."""
+        self._check_open()
+        question: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+        self.batch.questions.append(question)
+        self.soon()
+        return dict.fromkeys(sorted(self._names), 0) | await question
+
+    def _check_open(self) -> None:
+        if self._closing or self._writer is None:
+            raise Unavailable("the broker is not open")
+
+    async def close(self) -> None:
+        """Commit what was asked for, give everything else back uncounted, leave the store."""
+        if self._closing:
+            return
+        for consumer in self._consumers:
+            await consumer.stop()
+        self._closing = True
+        if self._writer is None:
+            return
+        farewell = asyncio.get_running_loop().create_future()
+        self.batch.farewell = farewell
+        self._flush()
+        await farewell
+        for future in self._held_back:
+            _end(future, Unavailable("the broker is closed"))
+
+    def soon(self) -> None:
+        """Hand the batch over at the end of this turn of the loop."""
+        if not self._flush_at_end:
+            self._flush_at_end = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def sometime(self) -> None:
+        """Hand the batch over within milliseconds: larger batches, and nobody waits."""
+        if not self._flush_at_end and self._flush_later is None:
+            loop = asyncio.get_running_loop()
+            self._flush_later = loop.call_later(SOMETIME_SECONDS, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_at_end = False
+        if self._flush_later is not None:
+            self._flush_later.cancel()
+            self._flush_later = None
+        if self._writer is None and not self._closing:
+            return  # `start` flushes what came before it
+        batch, self.batch = self.batch, Batch()
+        if self._writer is None or (self._closing and batch.farewell is None):
+            self._drop(batch)
+        else:
+            self._writer.hand_over(batch)
+
+    def _drop(self, batch: Batch) -> None:
+        # After the close the messages are back in their queues: verbs come too late.
+        for future in batch.waiting():
+            _end(future, Unavailable("the broker is closed"))
+
+    def _report(self, outcome: Outcome) -> None:
+        now = time.perf_counter()
+        for post in outcome.posts:
+            _observe_publish(now - post.started)
+            _end(post.done)
+        for park in outcome.parks:
+            metrics.parked_messages.labels(park.reason.value).inc()
+            _end(park.done)
+        for post, error in outcome.failed:
+            self._fail(post.done, type(error)(*error.args))
+        for subscription, leased in outcome.leases:
+            subscription.deliver(leased)
+
+    def _fail(self, future: asyncio.Future[None], error: PublishError) -> None:
+        self._failed(error)
+        _end(future, error)
+
+    def _failed(self, error: Exception) -> None:
+        for kind, counter in _failures.items():
+            if isinstance(error, kind):
+                counter.inc()
+
+
+def _end(future: asyncio.Future[None], error: Exception | None = None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,245 @@
+"""One transaction for one batch: what the writer thread does with the store, without the thread.
+
+Successors go in and their predecessor goes out in the same transaction, so a crash leaves either
+the one or the others: forwarding makes neither losses nor duplicates here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from shared import metrics
+from shared.broker.embedded.doorbells import Doorbells
+from shared.broker.embedded.owners import Owners, WriterLock
+from shared.broker.embedded.records import (
+    Batch,
+    Leased,
+    Outcome,
+    Subscription,
+    decode_meta,
+    encode_meta,
+)
+from shared.broker.embedded.store import Store
+from shared.broker.interface import ParkReason
+from shared.broker.parking import parking_headers
+from shared.broker.topology import PARKED
+from shared.logs import get_logger
+
+LEASE_BYTES = 4 << 20
+LEASE_MESSAGES = 128
+
+
+class Engine:
+    """The store with its lock, its owner and what this owner holds. Used by one thread."""
+
+    def __init__(self, directory: Path, limits: Mapping[str, int | None]) -> None:
+        """Open or create the store. Raises `OSError` and `sqlite3.Error`."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._limits = limits
+        self._lock = WriterLock(directory / "writer.lock")
+        self._held: dict[int, Subscription] = {}
+        self._subscriptions: list[Subscription] = []
+        own_id = secrets.randbits(62)
+        with self._lock:
+            self._store = Store(directory / "queues.sqlite3")
+            self._owners = Owners(directory / "owners", own_id)
+            self.doorbells = Doorbells(directory / "doorbells", own_id)
+            self._reap({*self._owners.dead(), *self._owners.strangers(self._store.owners())})
+        self.doorbells.refresh()
+        self._version = self._store.data_version()
+        self._due = math.inf
+        self.look_at_clock()
+
+    @property
+    def due(self) -> float:
+        """When the next delayed message becomes ready (epoch seconds)."""
+        return self._due
+
+    def look_at_clock(self) -> None:
+        """Learn the next due time from the store: another process may have delayed a message."""
+        self._due = self._next_due()
+
+    def _next_due(self) -> float:
+        due = self._store.next_due()
+        return math.inf if due is None else due
+
+    def join(self, subscription: Subscription) -> None:
+        """Begin to lease for a consumer."""
+        self._subscriptions.append(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Lease no more for a consumer; what it holds stays held."""
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+    def expecting(self) -> bool:
+        """Whether a consumer would take more than it found."""
+        return any(sub.held < sub.prefetch for sub in self._subscriptions)
+
+    def wanting(self) -> bool:
+        """Whether a consumer would take more and may find it."""
+        return any(sub.hungry and sub.held < sub.prefetch for sub in self._subscriptions)
+
+    def noticed(self, queues: Iterable[str]) -> None:
+        """Messages may have become ready in `queues`."""
+        for sub in self._subscriptions:
+            if sub.queue in queues:
+                sub.hungry = True
+
+    def look_for_changes(self) -> None:
+        """Notice what other processes committed without ringing."""
+        version = self._store.data_version()
+        if version != self._version:
+            self._version = version
+            self.noticed({sub.queue for sub in self._subscriptions})
+            self.look_at_clock()
+
+    def run(self, batch: Batch, now: float) -> Outcome:
+        """Commit a batch and lease what consumers have room for. Raises `sqlite3.Error`: undone."""
+        taken = self._let_go(batch.settlements())
+        try:
+            with self._lock:
+                self._store.begin(durable=batch.durable())
+                touched, due = self._apply(batch, taken, now)
+                self.noticed(touched)
+                leases = [lease for sub in self._subscriptions if (lease := self._lease(sub))[1]]
+                # custody: this commit is the confirm of every publish and forward in the batch.
+                self._store.commit()
+        except BaseException:
+            self._store.rollback()
+            self._hold_again(taken)
+            raise
+        # Nothing from here on may fail: the batch would count as undone and be done twice.
+        self._hold(leases)
+        self._due = due
+        self.doorbells.ring(touched)
+        return Outcome(posts=batch.posts, parks=batch.parks, leases=leases)
+
+    def _apply(
+        self, batch: Batch, taken: Mapping[int, Subscription], now: float
+    ) -> tuple[set[str], float]:
+        own, store = self._owners.own_id, self._store
+        rows = [row for post in batch.posts for row in post.rows]
+        done = [post.predecessor for post in batch.posts if post.predecessor is not None]
+        store.insert(rows)
+        store.delete(own, batch.acks + done)
+        store.give_back(own, batch.releases, counted=False)
+        store.give_back(own, batch.failures, counted=True)
+        for park in batch.parks:
+            store.move(own, park.id, PARKED, park.meta)
+        touched = {row.queue for row in rows}
+        touched |= {taken[i].queue for i in batch.releases + batch.failures if i in taken}
+        if batch.parks:
+            touched.add(PARKED)
+        if now < self._due:
+            times = [row.visible_at for row in rows if row.visible_at is not None]
+            return touched, min(self._due, *times) if times else self._due
+        return touched | store.promote(now), self._next_due()
+
+    def _lease(self, sub: Subscription) -> tuple[Subscription, list[Leased]]:
+        room = min(sub.prefetch - sub.held, sub.lease_limit)
+        if not sub.hungry or room <= 0:
+            return sub, []
+        leased = self._store.lease(sub.queue, self._owners.own_id, room)
+        sub.hungry = len(leased) == room
+        return sub, leased
+
+    def _hold(self, leases: list[tuple[Subscription, list[Leased]]]) -> None:
+        for sub, leased in leases:
+            sub.held += len(leased)
+            self._held.update((message.id, sub) for message in leased)
+            size = sum(len(message.body) for message in leased) // len(leased) + 1
+            sub.lease_limit = max(1, min(LEASE_MESSAGES, LEASE_BYTES // size))
+
+    def _let_go(self, ids: list[int]) -> dict[int, Subscription]:
+        taken = {}
+        for number in ids:
+            sub = self._held.pop(number, None)
+            if sub is not None:
+                sub.held -= 1
+                taken[number] = sub
+        return taken
+
+    def _hold_again(self, taken: Mapping[int, Subscription]) -> None:
+        for number, sub in taken.items():
+            self._held[number] = sub
+            sub.held += 1
+        self.noticed({sub.queue for sub in self._subscriptions})
+
+    def depths(self) -> dict[str, int]:
+        """Messages that nobody holds, by queue or step. Raises `sqlite3.Error`."""
+        return self._store.depths()
+
+    def keep_house(self) -> None:
+        """Once a second: take back what dead owners held, learn new doorbells, read the clock."""
+        with self._lock:
+            touched = self._reap(self._owners.dead())
+        self.doorbells.refresh()
+        self.doorbells.ring(touched)
+        self.noticed(touched)
+        self.look_at_clock()
+
+    def _reap(self, owners: Iterable[int]) -> set[str]:
+        touched: set[str] = set()
+        for owner in owners:
+            touched |= self._take_back(owner)
+            self.doorbells.bury(owner)
+            self._owners.bury(owner)
+        return touched
+
+    def _take_back(self, owner: int) -> set[str]:
+        self._store.begin(durable=False)
+        try:
+            held = self._store.held_by(owner)
+            for number, queue, deliveries, meta in held:
+                if _exhausted(deliveries, self._limits.get(queue)):
+                    self._park_for_limit(owner, number, queue, meta)
+            self._store.give_back(owner, [number for number, *_ in held], counted=True)
+            self._store.commit()
+        except BaseException:
+            self._store.rollback()
+            raise
+        get_logger().warning("took back the messages of a dead process", messages=len(held))
+        return {queue for _, queue, *_ in held}
+
+    def _park_for_limit(self, owner: int, number: int, queue: str, meta: str) -> None:
+        message_id, headers = decode_meta(meta)
+        parked = parking_headers(headers, queue, ParkReason.DELIVERY_LIMIT, "its consumers died")
+        self._store.move(owner, number, PARKED, encode_meta(message_id, parked))
+        metrics.parked_messages.labels(ParkReason.DELIVERY_LIMIT.value).inc()
+
+    def reopen(self) -> None:
+        """A fresh connection after an error. Raises `sqlite3.Error`."""
+        with self._lock:
+            self._store.reopen()
+
+    def probe(self) -> None:
+        """Learn whether the disk takes data again. Raises `sqlite3.Error` if not."""
+        with self._lock:
+            try:
+                self._store.probe()
+            except BaseException:
+                self._store.rollback()
+                raise
+
+    def close(self) -> None:
+        """Give back everything that is held, uncounted, and leave the store."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._store.begin(durable=False)
+            self._store.give_back(self._owners.own_id, list(self._held), counted=False)
+            self._store.commit()
+        with self._lock:
+            self._owners.leave()
+            self._store.close()
+        self.doorbells.ring({sub.queue for sub in self._held.values()})
+        self.doorbells.close()
+        self._lock.close()
+
+
+def _exhausted(deliveries: int, limit: int | None) -> bool:
+    return limit is not None and deliveries > limit
