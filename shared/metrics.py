@@ -59,6 +59,7 @@ queue_seconds = Histogram(
 )
 broker_usable = Gauge("postroad_broker_usable", "1 while the broker is connected and not blocked.")
 broker_reconnects = Counter("postroad_broker_reconnects", "Connections to the broker lost.")
+dropped_log_lines = Counter("postroad_dropped_log_lines", "Log lines that could not be written.")
 
 _known(refused_messages, REFUSALS)
 _known(publish_failures, ("unavailable", "refused", "unroutable"))

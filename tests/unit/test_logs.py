@@ -1,0 +1,238 @@
+"""Logs: one line an event, nothing that a terminal obeys, and no loss of mail for their sake."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.logs import LONGEST_TEXT, configure_logging, escape, get_logger, log_event, to_json
+from shared.messages.model import Event
+from shared.settings.model import LoggingSettings, LogLevel
+
+ROOT = Path(__file__).parents[2]
+EVIL = "a\x1b[2Jb\x9b31m\nc\rd\x7f\u202e\u2028\x00"
+FORMATS = ("json", "console")
+
+Lines = Callable[[], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_the_test_run_stays() -> Iterator[None]:
+    handlers, level = list(logging.root.handlers), logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def lines(capfd: pytest.CaptureFixture[str]) -> Lines:
+    return lambda: capfd.readouterr().err.removesuffix("\n").split("\n")
+
+
+def configured(form: str, level: LogLevel = LogLevel.INFO, service: str = "") -> None:
+    settings = LoggingSettings.model_validate({"format": form, "level": level})
+    configure_logging(settings, service)
+
+
+def event(**fields: Any) -> Event:
+    return Event(kind="delivered", at=1700000000.5, mail_id="M1", **fields)
+
+
+def harmless(line: str) -> bool:
+    return not any(
+        unicodedata.category(mark) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and mark != "\xad"
+        for mark in line
+    )
+
+
+def test_an_event_is_one_json_line_with_its_ids_first(lines: Lines) -> None:
+    configured("json", service="delivery")
+
+    log_event(event(job_id="J1", recipients=("a@b.example",), reply="250 2.0.0 Ok", attempt=2))
+
+    (line,) = lines()
+    assert json.loads(line) == {
+        "mail_id": "M1",
+        "job_id": "J1",
+        "event": "delivered",
+        "level": "info",
+        "timestamp": 1700000000.5,
+        "service": "delivery",
+        "recipients": ["a@b.example"],
+        "reply": "250 2.0.0 Ok",
+        "attempt": 2,
+    }
+    assert list(json.loads(line))[:3] == ["mail_id", "job_id", "event"]
+
+
+def test_any_other_line_has_the_same_form(lines: Lines) -> None:
+    configured("json", service="router")
+    before = time.time()
+
+    get_logger().warning("broker lost", detail="reset", error=OSError("gone"))
+
+    entry = json.loads(lines()[0])
+    assert before <= entry.pop("timestamp") <= time.time()
+    assert entry == {
+        "event": "broker lost",
+        "level": "warning",
+        "service": "router",
+        "detail": "reset",
+        "error": "OSError('gone')",
+    }
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_text_from_a_peer_breaks_no_line_and_drives_no_terminal(form: str, lines: Lines) -> None:
+    configured(form)
+
+    log_event(event(reply=EVIL, recipients=(EVIL,), destination=EVIL))
+    get_logger().error(EVIL, text=EVIL, items=[EVIL])
+
+    found = lines()
+    assert len(found) == 2
+    assert all(harmless(line) for line in found)
+    assert all(r"\u001b" in line for line in found)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_text_that_is_not_unicode_is_logged_all_the_same(form: str, lines: Lines) -> None:
+    configured(form)
+
+    log_event(event(reply=b"550 \xff\xfe no".decode("utf-8", "surrogateescape")))
+
+    (line,) = lines()
+    assert r"\udcff" in line
+
+
+@given(st.text(alphabet=st.characters()) | st.text())
+def test_any_text_survives_json_in_one_harmless_line(text: str) -> None:
+    line = to_json({"reply": text}).decode("utf-8")
+
+    assert harmless(line)
+    assert json.loads(line) == {"reply": text}
+
+
+@given(st.text())
+def test_escaped_text_is_harmless(text: str) -> None:
+    assert harmless(escape(text))
+
+
+def test_a_long_reply_is_clipped(lines: Lines) -> None:
+    configured("json")
+
+    log_event(event(reply="x" * 10_000))
+
+    assert len(json.loads(lines()[0])["reply"]) == LONGEST_TEXT + 3
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_events_are_below_the_level_of_warnings(form: str, lines: Lines) -> None:
+    configured(form, LogLevel.WARNING)
+
+    log_event(event())
+    get_logger().info("started")
+    get_logger().warning("seen")
+
+    assert len(lines()) == 1
+
+
+def test_what_libraries_log_is_a_json_line_too(lines: Lines) -> None:
+    configured("json")
+
+    logging.getLogger("some.library").warning("peer said %s", EVIL)
+    logging.getLogger("some.library").info("not seen")
+
+    (line,) = lines()
+    assert harmless(line)
+    entry = json.loads(line)
+    assert entry["logger"] == "some.library"
+    assert entry["event"] == f"peer said {EVIL}"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_traceback_shows_no_local_variables(form: str, lines: Lines) -> None:
+    configured(form)
+    body = "dear customer, your password is secret"
+
+    try:
+        raise ValueError(f"{len(body)} octets{EVIL}")
+    except ValueError:
+        get_logger().exception("handler failed")
+
+    text = "\n".join(lines())
+    assert "Traceback" in text
+    assert "secret" not in text
+    assert harmless(text.replace("\n", ""))
+
+
+CHILD = """
+import os, sys
+from shared import metrics
+from shared.logs import configure_logging, get_logger, log_event
+from shared.messages.model import Event
+from shared.settings.model import LoggingSettings
+
+keep = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)  # descriptor 2, when 2 was closed
+configure_logging(LoggingSettings(format=sys.argv[2]))
+log_event(Event(kind="delivered", at=1.0, mail_id="M1"))
+get_logger().error("trouble")
+print(int(metrics.dropped_log_lines._value.get()))
+"""
+
+
+def run_child(
+    tmp_path: Path, form: str, redirect: str, stderr: int | None = None
+) -> tuple[str, Path]:
+    kept = tmp_path / "kept"
+    command = [sys.executable, "-c", CHILD, str(kept), form]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {redirect}', "sh", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout.strip(), kept
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_drops_lines_and_counts_them_and_nothing_else(
+    tmp_path: Path, form: str
+) -> None:
+    dropped, _ = run_child(tmp_path, form, "2>/dev/full")
+
+    assert dropped == "2"
+
+
+def test_a_reader_that_went_away_drops_lines_and_nothing_else(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        dropped, _ = run_child(tmp_path, "json", "", stderr=writer)
+    finally:
+        os.close(writer)
+
+    assert dropped == "2"
+
+
+def test_a_process_without_standard_error_logs_into_no_other_file(tmp_path: Path) -> None:
+    _, kept = run_child(tmp_path, "json", "2>&-")
+
+    assert kept.read_bytes() == b""
