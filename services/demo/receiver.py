@@ -125,7 +125,7 @@ class Receiver:
     def greylisted(self, reverse_path: str, forward_path: str) -> bool:
         """Whether the script's greylist refuses this try; it is counted."""
         greylist = self.script.greylist
-        if greylist is None:
+        if greylist is None or not forward_path.startswith(greylist.prefix):
             return False
         now = self.now()
         tries, first = self._tries.get((reverse_path, forward_path), (0, now))
@@ -133,6 +133,10 @@ class Receiver:
         refused = greylist.refuses(tries, now - first)
         self.greylisted_tries += refused
         return refused
+
+    def was_greylisted(self, reverse_path: str, forward_path: str) -> bool:
+        """Whether the greylist has refused this pair before."""
+        return self._tries.get((reverse_path, forward_path), (0, 0.0))[0] > 1
 
     def opened(self, session: Connection) -> tuple[int, bytearray]:
         """A connection came; gives its number and where its bytes are noted."""

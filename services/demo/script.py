@@ -34,10 +34,14 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Greylist:
-    """Each new (reverse-path, forward-path) is refused for `tries` times and for `seconds`."""
+    """Each new (reverse-path, forward-path) is refused for `tries` times and for `seconds`.
+
+    Only forward-paths that begin with `prefix` are meant.
+    """
 
     tries: int = 1
     seconds: float = 0.0
+    prefix: str = ""
 
     def refuses(self, tries_before: int, seconds_since_first: float) -> bool:
         """Whether a try is still too early."""

@@ -156,6 +156,20 @@ async def test_a_greylist_refuses_the_first_tries_of_each_pair() -> None:
     assert receiver.greylisted_tries == 2
 
 
+async def test_a_greylist_may_mean_some_mailboxes_only() -> None:
+    async with Receiver(Script(greylist=Greylist(prefix="later"))) as receiver:
+        client = await Client.connect(receiver)
+        await client.greet()
+        await client.say(b"MAIL FROM:<s@a.test>\r\n")
+        assert (await client.say(b"RCPT TO:<now@b.test>\r\n")).startswith("250")
+        assert (await client.say(b"RCPT TO:<later1@b.test>\r\n")).startswith("451")
+        assert not receiver.was_greylisted("s@a.test", "later1@b.test")
+        assert (await client.say(b"RCPT TO:<later1@b.test>\r\n")).startswith("250")
+        assert receiver.was_greylisted("s@a.test", "later1@b.test")
+        assert not receiver.was_greylisted("s@a.test", "now@b.test")
+        client.close()
+
+
 async def test_a_greylist_may_go_by_time() -> None:
     now = 100.0
     async with Receiver(Script(greylist=Greylist(1, seconds=5)), clock=lambda: now) as receiver:
