@@ -37,6 +37,7 @@ class Submission:
     build: Callable[[Planned], bytes]
     accepted: Callable[[Planned, str, float, float], None]
     not_accepted: Callable[[Planned, str], None]
+    pause: float = PAUSE
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ async def _work(submission: Submission, todo: deque[_Entry]) -> None:
             await _greet(session)
             await _use(session, submission, todo)
         except (OSError, ValueError, Refusal):
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(submission.pause)
         finally:
             if session is not None:
                 await session.close()

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from pathlib import Path
 from random import Random
-from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -27,7 +26,7 @@ from services.demo.plan import Contents, Planned, plan_messages
 from services.demo.progress import Display
 from services.demo.report import Result, problems, table, verdict
 from services.demo.reports import Listening, read_report
-from services.demo.stack import Stack, StackError, receivers_process
+from services.demo.stack import Stack, StackError, broker_name, receivers_process
 
 SEED = 20_260
 TICK = 0.1
@@ -95,7 +94,7 @@ class Demo:
         self._console.print(
             f"[bold]postroad demo[/]: {len(self._plan):,} messages to "
             f"{self._ledger.recipients:,} recipients, over SMTP through ingress, router and "
-            f"delivery, {_broker_name(self._broker)}, to local receivers"
+            f"delivery, {broker_name(self._broker)}, to local receivers"
         )
         self._console.print(f"Logs of the services: {self._folder}/logs")
 
@@ -168,11 +167,3 @@ async def _ports(reports: asyncio.StreamReader) -> dict[str, int]:
     report = read_report(line)
     assert isinstance(report, Listening)
     return report.ports
-
-
-def _broker_name(broker: str | None) -> str:
-    """For people, without user and password."""
-    if broker is None:
-        return "on the embedded broker"
-    url = urlsplit(broker)
-    return f"on {url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -76,6 +77,14 @@ def configuration(
         "logging": {"format": "json"},
         "shutdown_grace": "30s",
     }
+
+
+def broker_name(broker: str | None) -> str:
+    """The broker for people to read, without user and password."""
+    if broker is None:
+        return "on the embedded broker"
+    url = urlsplit(broker)
+    return f"on {url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
 
 
 class Stack:
