@@ -38,6 +38,9 @@ class AdminServer:
             port=port,
             log_config=None,
             access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            interface="asgi3",
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=1,
@@ -66,12 +69,14 @@ class AdminServer:
         _receive: Callable[[], Awaitable[Any]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        status, kind, body = await self._answer(scope["path"])
+        status, kind, body = await self._answer(scope["method"], scope["path"])
         headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, path: str) -> Answer:
+    async def _answer(self, method: str, path: str) -> Answer:
+        if method not in {"GET", "HEAD"}:
+            return 405, TEXT, b"only GET\n"
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, await asyncio.to_thread(generate_latest)
         if path == "/livez":

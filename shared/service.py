@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Awaitable
 from typing import Protocol
 
 import uvloop
@@ -19,6 +20,7 @@ from shared.broker.interface import Broker
 from shared.logs import configure_logging, get_logger
 from shared.settings.load import ConfigError
 from shared.settings.model import Settings
+from shared.settings.public import public_settings
 
 
 class Service(Protocol):
@@ -43,39 +45,59 @@ class ServiceFactory(Protocol):
         """Raises `ConfigError` for settings that cannot work."""
 
 
+LAST_MOMENT = 1.0
+"""Seconds the broker has for its leave when the grace is over or the start failed."""
+
+
 def run_service(name: str, factory: ServiceFactory, settings: Settings, admin_port: int) -> int:
     """Run one service until SIGTERM or SIGINT; returns the exit code.
 
     0 after a complete drain, 1 when the grace ran out. Raises `ConfigError`.
     """
-    configure_logging(settings.logging)
+    configure_logging(settings.logging, name)
+    get_logger().info("configuration", settings=public_settings(settings))
     return uvloop.run(_run(name, factory, settings, admin_port))
 
 
 async def _run(name: str, factory: ServiceFactory, settings: Settings, admin_port: int) -> int:
+    now = asyncio.get_running_loop().time
+    stop = _stop_on_signals()
+    broker = connect_broker(settings, name)
+    service = factory(settings, broker)
+    metrics.broker_usable.set_function(lambda: broker.usable)
+    admin = AdminServer(settings.admin.address, admin_port, lambda: _why_not(stop, broker, service))
+    grace = 0.0
+    try:
+        port = await _listen(admin, f"admin.{name}_port", admin_port)
+        await broker.start()
+        await service.start()
+        get_logger().info("started", admin_port=port)
+        await stop.wait()
+        get_logger().info("draining")
+        grace = now() + settings.shutdown_grace / 1000
+        drained = await _in_time("drain", service.drain(), grace)
+    finally:
+        last = max(grace, now() + LAST_MOMENT)
+        closed = await _in_time("leave of the broker", broker.close(), last)
+        await admin.close()
+    return 0 if drained and closed else 1
+
+
+def _stop_on_signals() -> asyncio.Event:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    broker = connect_broker(settings, name)
-    service = factory(settings, broker)
-    admin = AdminServer(settings.admin.address, admin_port, lambda: _why_not(stop, broker, service))
+    return stop
+
+
+async def _listen(admin: AdminServer, key: str, port: int) -> int:
     try:
-        port = await admin.start()
+        return await admin.start()
     except OSError as error:
-        raise ConfigError(f"admin.{name}_port: {admin_port}: {error.strerror}") from error
-    try:
-        await broker.start()
-        await service.start()
-        get_logger().info("started", service=name, admin_port=port)
-        await stop.wait()
-        get_logger().info("draining", service=name)
-        return await _drain(service, broker, settings.shutdown_grace / 1000)
-    finally:
-        await admin.close()
+        raise ConfigError(f"{key}: {port}: {error.strerror}") from error
 
 
 def _why_not(stop: asyncio.Event, broker: Broker, service: Service) -> str:
-    metrics.broker_usable.set(broker.usable)
     if stop.is_set():
         return "draining"
     if not broker.usable:
@@ -83,12 +105,11 @@ def _why_not(stop: asyncio.Event, broker: Broker, service: Service) -> str:
     return service.ready()
 
 
-async def _drain(service: Service, broker: Broker, grace: float) -> int:
+async def _in_time(what: str, work: Awaitable[None], deadline: float) -> bool:
     try:
-        async with asyncio.timeout(grace):
-            await service.drain()
-            await broker.close()
+        async with asyncio.timeout_at(deadline):
+            await work
     except TimeoutError:
-        get_logger().error("grace is over", grace_seconds=grace)
-        return 1
-    return 0
+        get_logger().error("grace is over", unfinished=what)
+        return False
+    return True

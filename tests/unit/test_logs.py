@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.logs import LONGEST_TEXT, configure_logging, escape, get_logger, log_event, to_json
 from shared.messages.model import Event
 from shared.settings.model import LoggingSettings, LogLevel
+from tests.support.log_state import log_state_kept
 
 ROOT = Path(__file__).parents[2]
 EVIL = "a\x1b[2Jb\x9b31m\nc\rd\x7f\u202e\u2028\x00"
@@ -31,11 +31,8 @@ Lines = Callable[[], list[str]]
 
 @pytest.fixture(autouse=True)
 def _logging_of_the_test_run_stays() -> Iterator[None]:
-    handlers, level = list(logging.root.handlers), logging.root.level
-    yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    structlog.reset_defaults()
+    with log_state_kept():
+        yield
 
 
 @pytest.fixture
