@@ -205,7 +205,7 @@ class Engine:
             self._store.rollback()
             raise
         get_logger().warning("took back the messages of a dead process", messages=len(held))
-        return {queue for _, queue, *_ in held}
+        return {queue for _, queue, *_ in held} | {PARKED}
 
     def _park_for_limit(self, owner: int, number: int, queue: str, meta: str) -> None:
         message_id, headers = decode_meta(meta)
