@@ -68,10 +68,16 @@ class Delivery(Protocol):
 
     queue: str
     body: bytes
-    message_id: str
-    headers: Mapping[str, str]
     attempts: int
     """How many earlier deliveries of this message failed or died with their consumer."""
+
+    @property
+    def message_id(self) -> str:
+        """The id it was published with."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers it was published with."""
 
     def ack(self) -> None:
         """Settle: the message is done with and leaves the queue."""

@@ -1,0 +1,178 @@
+"""A delivery from RabbitMQ, and the way of custody: publish the successors, then acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from shared import metrics
+from shared.broker.amqp.consuming import Subscription, Verb
+from shared.broker.interface import Outgoing, ParkReason, PublishError, Unavailable
+from shared.broker.parking import parking_headers
+from shared.broker.topology import PARKED
+
+COUNT_HEADER = "x-delivery-count"
+_BROKERS_OWN = ("x-death", "x-first-death", "x-last-death", "x-delivery", "x-acquired")
+
+FIRST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 5.0
+
+
+class Courier(Protocol):
+    """What a delivery needs of its broker."""
+
+    def publish(self, message: Outgoing) -> asyncio.Future[None]:
+        """See `Broker.publish`."""
+
+    def settle(self, subscription: Subscription, generation: int, tag: int, verb: Verb) -> None:
+        """Settle on the connection of that generation, if it is still there."""
+
+    def is_current(self, generation: int) -> bool:
+        """Whether the connection that brought the delivery still stands."""
+
+    def release(self, delivery: AmqpDelivery) -> None:
+        """Give back without counting."""
+
+    def limit(self, queue: str) -> int | None:
+        """How many deliveries of a message of `queue` may fail."""
+
+
+class AmqpDelivery:
+    """One message; see `shared.broker.interface.Delivery`."""
+
+    __slots__ = ("_courier", "_message", "_settled", "attempts", "body", "generation", "queue",
+                 "subscription")  # fmt: skip
+
+    def __init__(
+        self, subscription: Subscription, message: Any, generation: int, courier: Courier
+    ) -> None:
+        self.subscription = subscription
+        self.queue = subscription.queue
+        self.body: bytes = message.body
+        self.generation = generation
+        table = message.properties.get("application_headers")
+        self.attempts: int = table.get(COUNT_HEADER, 0) if table else 0
+        self._message = message
+        self._courier = courier
+        self._settled = False
+
+    @property
+    def message_id(self) -> str:
+        """The id it was published with."""
+        return str(self._message.properties.get("message_id", ""))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers it was published with, without the broker's own."""
+        table = self._message.properties.get("application_headers") or {}
+        return {
+            name: value
+            for name, value in table.items()
+            if isinstance(value, str) and not name.startswith(_BROKERS_OWN)
+        }
+
+    @property
+    def tag(self) -> int:
+        """Valid on the connection of `generation` only."""
+        return int(self._message.delivery_info["delivery_tag"])
+
+    def ack(self) -> None:
+        """Settle: the message leaves the queue."""
+        if self._take():
+            self.settle(Verb.ACK)
+
+    def release(self) -> None:
+        """Give back, not counted."""
+        if self._take():
+            self._courier.release(self)
+
+    def failed(self) -> None:
+        """Give back, counted; above the queue's limit the message is parked."""
+        limit = self._courier.limit(self.queue)
+        if limit is not None and self.attempts >= limit:
+            self.reject(ParkReason.DELIVERY_LIMIT, f"failed {self.attempts + 1} times")
+        elif self._take():
+            self.settle(Verb.FAILED)
+
+    def reject(self, reason: ParkReason, detail: str = "") -> asyncio.Future[None]:
+        """Move to the parking queue, durably."""
+        headers = parking_headers(self.headers, self.queue, reason, detail)
+        parked = Outgoing(PARKED, self.body, self.message_id, headers=headers)
+        if not self._settled:
+            metrics.parked_messages.labels(reason.value).inc()
+        return self.forward([parked])
+
+    def forward(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
+        """Publish all, confirmed, then acknowledge."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._take():
+            Forwarding(self, self._courier, done).begin(successors)
+        else:
+            done.set_result(None)
+        return done
+
+    def settle(self, verb: Verb) -> None:
+        """Hand a settlement to the connection that brought this message."""
+        self._courier.settle(self.subscription, self.generation, self.tag, verb)
+
+    def _take(self) -> bool:
+        taken, self._settled = not self._settled, True
+        return taken
+
+
+class Forwarding:
+    """Successors on their way. Callbacks only: a task is never needed.
+
+    A publish that fails is repeated, under the same id, until it succeeds or the delivery is no
+    longer ours; then the broker delivers the predecessor again and nothing is lost.
+    """
+
+    def __init__(
+        self, delivery: AmqpDelivery, courier: Courier, done: asyncio.Future[None]
+    ) -> None:
+        self._delivery = delivery
+        self._courier = courier
+        self._done = done
+        self._missing = 0
+        self._wait = FIRST_RETRY_SECONDS
+
+    def begin(self, successors: Sequence[Outgoing]) -> None:
+        """Publish all of them."""
+        self._missing = len(successors)
+        for successor in successors:
+            self._publish(successor)
+        if not successors:
+            self._finish()
+
+    def _publish(self, successor: Outgoing) -> None:
+        if not self._courier.is_current(self._delivery.generation):
+            self._give_up()
+            return
+        published = self._courier.publish(successor)
+        published.add_done_callback(lambda future: self._published(successor, future))
+
+    def _published(self, successor: Outgoing, future: asyncio.Future[None]) -> None:
+        error = future.exception()
+        if error is None:
+            self._missing -= 1
+            if self._missing == 0:
+                self._finish()
+        elif isinstance(error, PublishError) and self._courier.is_current(
+            self._delivery.generation
+        ):
+            asyncio.get_running_loop().call_later(self._wait, self._publish, successor)
+            self._wait = min(self._wait * 2, LONGEST_RETRY_SECONDS)
+        else:
+            self._give_up()
+
+    def _finish(self) -> None:
+        # custody: every successor is confirmed; only now may the predecessor go.
+        self._delivery.settle(Verb.ACK)
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _give_up(self) -> None:
+        if not self._done.done():
+            self._done.set_exception(Unavailable("the delivery was lost; it will come again"))
+            self._done.exception()  # nobody is bound to look: the message comes again by itself
