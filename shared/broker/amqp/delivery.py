@@ -49,7 +49,7 @@ class AmqpDelivery:
     ) -> None:
         self.subscription = subscription
         self.queue = subscription.queue
-        self.body: bytes = message.body
+        self.body: bytes = message.body or b""  # py-amqp gives text for an empty body
         self.generation = generation
         table = message.properties.get("application_headers")
         self.attempts: int = table.get(COUNT_HEADER, 0) if table else 0

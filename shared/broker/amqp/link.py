@@ -141,6 +141,7 @@ class Link(Generic[Command]):
         self._work.opened(self._connection)
         self._descriptor = self._connection.transport.sock.fileno()
         self._poll.register(self._descriptor, select.POLLIN)
+        self._work.tick()
         self.connected = True
         get_logger().info("connected to the broker", connection=options.name)
 
@@ -176,14 +177,22 @@ class Link(Generic[Command]):
 
     def _round(self, patience: float) -> None:
         transport = self._connection.transport
-        ready = {descriptor for descriptor, _ in self._poll.poll(min(patience, 1.0) * 1000)}
+        # The wait for an answer may have read more than the answer: poll() does not see that.
+        patience = 0.0 if transport.has_frame() or transport.has_more() else min(patience, 1.0)
+        ready = {descriptor for descriptor, _ in self._poll.poll(patience * 1000)}
         transport.hold_writes()
         if self._woken in ready:
             self._work.perform(self._take())
-        if ready - {self._woken}:
-            self._read(transport)
+        if ready - {self._woken} or transport.has_more():
+            transport.fill()
+        self._handle_frames(transport)
         transport.flush()
         self._work.tick()
+
+    def _handle_frames(self, transport: Any) -> None:
+        handle = self._connection.on_inbound_frame
+        while transport.has_frame():
+            handle(transport.read_frame())
 
     def _take(self) -> list[Command]:
         with contextlib.suppress(BlockingIOError):
@@ -193,15 +202,6 @@ class Link(Generic[Command]):
         while self._commands:
             commands.append(self._commands.popleft())
         return commands
-
-    def _read(self, transport: Any) -> None:
-        handle = self._connection.on_inbound_frame
-        more = True
-        while more:
-            transport.fill()
-            while transport.has_frame():
-                handle(transport.read_frame())
-            more = transport.has_more()
 
     def _drop(self, error: Exception) -> None:
         if self._connection is not None:
