@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 
 import pytest
 import trustme
@@ -58,6 +59,10 @@ class Client:
         self.writer.close()
 
 
+def _has_octets(receiver: Receiver, octets: int) -> bool:
+    return len(receiver.raw[0]) == octets
+
+
 async def test_a_pipelined_transaction_is_recorded_dot_unstuffed() -> None:
     async with Receiver(clock=lambda: 12.5) as receiver:
         client = await Client.connect(receiver)
@@ -86,7 +91,7 @@ async def test_content_may_come_in_single_bytes_and_be_followed_by_the_next_comm
         for byte in content + b"NOOP\r\n":
             client.writer.write(bytes([byte]))
             octets += 1
-            await receiver.wait_for(lambda: len(receiver.raw[0]) == octets)
+            await receiver.wait_for(partial(_has_octets, receiver, octets))
         assert await client.reply() == "250 2.0.0 Ok"
         assert await client.reply() == "250 2.0.0 Ok"
         assert receiver.messages[0].content == b".x\r\n"
