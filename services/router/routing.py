@@ -1,0 +1,136 @@
+"""Which way a recipient goes (pure): a static route, the mail exchangers of its domain, or none.
+
+Static routes come from the configuration; the first one that names the domain, or `*`, wins. What
+DNS says is passed in.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import idna
+
+from shared.dns.answers import (
+    DnsTrouble,
+    MailExchangers,
+    MxAnswer,
+    NoRecords,
+    NoSuchDomain,
+    NullMx,
+)
+from shared.messages.model import MailExchanger
+from shared.settings.model import RouteSettings
+from shared.settings.values import split_host_port
+from shared.smtp.replies import Reply
+
+ANY_DOMAIN = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A destination: recipients of equal `destination` share jobs."""
+
+    destination: str
+    exchangers: tuple[MailExchanger, ...]
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """No way, and there never will be one."""
+
+    reply: Reply
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """No answer to rely on: ask again later (RFC 5321, 5.1)."""
+
+    domain: str
+    reply: Reply
+
+
+Way = Route | Undeliverable | Postponed
+
+MALFORMED = Undeliverable(Reply(553, "5.1.3", "Bad destination mailbox address syntax"), "address")
+NO_SUCH_DOMAIN = Undeliverable(Reply(550, "5.1.2", "Domain does not exist"), "address")
+NO_ADDRESS = Undeliverable(Reply(550, "5.4.4", "Domain has no mail exchanger and no address"),
+                           "routing")  # fmt: skip
+NULL_MX = Undeliverable(Reply(556, "5.1.10", "Domain accepts no mail (null MX)"), "address")
+
+
+def domain_of(address: str) -> str | None:
+    """The domain of a mailbox, lower case, as A-labels; an address literal keeps its brackets.
+
+    None for a mailbox without a domain that could be resolved.
+    """
+    _, at, domain = address.rpartition("@")
+    if not at or not domain:
+        return None
+    if domain.startswith("["):
+        return domain.lower() if literal_host(domain) else None
+    if domain.isascii():
+        return domain.lower()
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii").lower()
+    except (idna.IDNAError, UnicodeError):
+        return None
+
+
+def literal_host(domain: str) -> str | None:
+    """The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321, 4.1.3), else None."""
+    text = domain.removeprefix("[").removesuffix("]")
+    if text[:5].lower() == "ipv6:":
+        text = text[5:]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+class StaticRoutes:
+    """The configured routes, looked up by domain."""
+
+    def __init__(self, routes: Sequence[RouteSettings]) -> None:
+        self._by_domain: dict[str, Route] = {}
+        for settings in routes:
+            route = _static(settings.hosts)
+            for domain in settings.domains:
+                key = domain if domain == ANY_DOMAIN else domain_of(f"@{domain}") or domain
+                self._by_domain.setdefault(key, route)
+
+    def find(self, domain: str) -> Route | None:
+        """The route of a domain, or that of `*`, or None: ask DNS."""
+        return self._by_domain.get(domain) or self._by_domain.get(ANY_DOMAIN)
+
+
+def _static(hosts: Sequence[str]) -> Route:
+    exchangers = tuple(
+        MailExchanger(preference, host, port)
+        for preference, (host, port) in enumerate(split_host_port(text, 0) for text in hosts)
+    )
+    return Route(",".join(hosts), exchangers, static=True)
+
+
+def literal_route(domain: str) -> Route | None:
+    """The way to an address literal; whether its address is allowed is for delivery to say."""
+    host = literal_host(domain) if domain.startswith("[") else None
+    return None if host is None else Route(domain, (MailExchanger(0, host),))
+
+
+def way_by_dns(domain: str, answer: MxAnswer) -> Way:
+    """What an answer of the DNS means for mail to `domain`."""
+    match answer:
+        case MailExchangers(exchangers):
+            return Route(domain, exchangers)
+        case NullMx():
+            return NULL_MX
+        case NoSuchDomain():
+            return NO_SUCH_DOMAIN
+        case NoRecords():
+            return NO_ADDRESS
+        case DnsTrouble(detail):
+            return Postponed(domain, Reply(451, "4.4.3", f"DNS lookup of {domain}: {detail}"))

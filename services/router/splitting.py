@@ -1,0 +1,102 @@
+"""From one mail (or a job that is due again) to the jobs that deliver it (pure).
+
+Ids are derived, so that a redelivered predecessor yields the same jobs; each job's share of the
+mail's blob is fixed here (see ARCHITECTURE.md, how blobs end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from services.router.routing import MALFORMED, Postponed, Route, Undeliverable, Way, domain_of
+from shared.messages.ids import job_id
+from shared.messages.model import AcceptedMail, DeliveryJob, Recipient
+from shared.smtp.replies import Reply
+
+
+@dataclass(slots=True)
+class Split:
+    """What becomes of the recipients of one message."""
+
+    jobs: list[DeliveryJob] = field(default_factory=list)
+    postponed: list[tuple[DeliveryJob, Reply]] = field(default_factory=list)
+    failures: list[tuple[Recipient, Undeliverable]] = field(default_factory=list)
+
+
+def first_job(mail: AcceptedMail) -> DeliveryJob:
+    """The whole mail as a job that has not been split and goes nowhere yet."""
+    return DeliveryJob(
+        id=mail.id,
+        mail_id=mail.id,
+        accepted_at=mail.accepted_at,
+        reverse_path=mail.reverse_path,
+        recipients=mail.recipients,
+        content=mail.content,
+        destination="",
+        exchangers=(),
+        tenant=mail.tenant,
+        message_class=mail.message_class,
+        eight_bit=mail.eight_bit,
+        smtputf8=mail.smtputf8,
+    )
+
+
+def domains_of(recipients: Sequence[Recipient]) -> set[str]:
+    """The domains whose ways are needed."""
+    domains = {domain_of(recipient.address) for recipient in recipients}
+    return {domain for domain in domains if domain is not None}
+
+
+def split(parent: DeliveryJob, ways: Mapping[str, Way], chunk_size: int) -> Split:
+    """Group the recipients of `parent` by destination, in jobs of at most `chunk_size`."""
+    result = Split()
+    groups: dict[Route | Postponed, list[Recipient]] = {}
+    for recipient in parent.recipients:
+        way = ways.get(domain_of(recipient.address) or "", MALFORMED)
+        if isinstance(way, Undeliverable):
+            result.failures.append((recipient, way))
+        else:
+            groups.setdefault(way, []).append(recipient)
+    chunks = [
+        (way, number, chunk)
+        for way, recipients in groups.items()
+        for number, chunk in enumerate(_chunks(recipients, chunk_size))
+    ]
+    for way, number, chunk in chunks:
+        _add(result, _job(parent, way, number, chunk, parts=len(chunks)), way)
+    return result
+
+
+def _chunks(recipients: list[Recipient], size: int) -> list[tuple[Recipient, ...]]:
+    return [tuple(recipients[at : at + size]) for at in range(0, len(recipients), size)]
+
+
+def _add(result: Split, job: DeliveryJob, way: Route | Postponed) -> None:
+    if isinstance(way, Postponed):
+        result.postponed.append((job, way.reply))
+    else:
+        result.jobs.append(job)
+
+
+def _job(
+    parent: DeliveryJob,
+    way: Route | Postponed,
+    number: int,
+    recipients: tuple[Recipient, ...],
+    parts: int,
+) -> DeliveryJob:
+    route = way if isinstance(way, Route) else Route(way.domain, ())
+    # A job that comes back whole stays the same job, wherever it goes now.
+    keeps_id = parts == 1 and parent.destination != ""
+    return msgspec.structs.replace(
+        parent,
+        id=parent.id if keeps_id else job_id(parent.id, route.destination, number),
+        recipients=recipients,
+        destination=route.destination,
+        exchangers=route.exchangers,
+        static=route.static,
+        share=parent.share * parts,
+    )
