@@ -27,6 +27,7 @@ from services.demo.progress import Display
 from services.demo.report import Result, problems, table, verdict
 from services.demo.reports import Listening, read_report
 from services.demo.stack import Stack, StackError, broker_name, receivers_process
+from shared.settings.load import ConfigError
 
 SEED = 20_260
 TICK = 0.1
@@ -41,25 +42,31 @@ INTERRUPTED = 130
 def run_demo(broker: str | None, messages: int, keep: bool) -> int:
     """Run the demo; 0 only if nothing was lost and nothing unexpected happened.
 
-    `broker` is a URL, None for the embedded one; `keep` leaves queues and logs behind.
+    `broker` is a URL, None for the embedded one; `keep` leaves queues and logs behind even if all
+    is well. Raises `ConfigError` for a URL that cannot be used.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="postroad-demo-"))
-    good = False
+    left = True
     try:
         good = asyncio.run(Demo(console, folder, broker, messages).run())
+        left = keep or not good
+    except ConfigError:
+        left = False
+        raise
     except StackError as error:
         console.print(f"FAILED: {error}", style="bold red", markup=False)
+        return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("Interrupted; everything is stopped.")
         return INTERRUPTED
     finally:
-        _leave(console, folder, keep=keep or not good)
+        _leave(console, folder, left=left)
     return 0 if good else 1
 
 
-def _leave(console: Console, folder: Path, *, keep: bool) -> None:
-    if keep:
+def _leave(console: Console, folder: Path, *, left: bool) -> None:
+    if left:
         console.print(f"Queues, contents, configuration and logs are left in {folder}")
     else:
         shutil.rmtree(folder)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from services.run import service_command
+from shared.settings.load import load_settings
 
 SERVICES = ("ingress", "router", "delivery")
 RETRY_SCHEDULE = ["1s", "2s", "5s"]
@@ -88,7 +89,7 @@ def broker_name(broker: str | None) -> str:
 
 
 class Stack:
-    """The three services; start them once, then `stop` them."""
+    """The three services; start them once, then `stop` them. Raises `ConfigError`."""
 
     def __init__(self, folder: Path, broker: str | None, receivers: Mapping[str, int]) -> None:
         self.logs = folder / "logs"
@@ -97,6 +98,7 @@ class Stack:
         self._config = folder / "postroad.yaml"
         settings = configuration(folder, broker, receivers, self._ports)
         self._config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        load_settings(self._config)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     def log(self, name: str) -> Path:
