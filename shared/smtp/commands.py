@@ -1,0 +1,75 @@
+"""The arguments of MAIL, RCPT and EHLO (pure): any octets give a value or one `ProtocolError`."""
+
+from __future__ import annotations
+
+from shared.smtp.errors import ProtocolError
+from shared.smtp.parameters import (
+    MailParameters,
+    check_recipient_parameters,
+    parse_mail_parameters,
+)
+from shared.smtp.paths import (
+    ForwardPath,
+    ReversePath,
+    is_hello_name,
+    parse_forward_path,
+    parse_reverse_path,
+)
+from shared.smtp.server_replies import (
+    ADDRESS_NEEDS_SMTPUTF8,
+    FORWARD_PATH_SYNTAX,
+    HELLO_SYNTAX,
+    MAIL_SYNTAX,
+    PARAMETER_SYNTAX,
+    RCPT_SYNTAX,
+    REVERSE_PATH_SYNTAX,
+    ServerReply,
+)
+
+
+def parse_mail(argument: bytes) -> tuple[ReversePath, MailParameters]:
+    """What follows `MAIL `. Raises `ProtocolError`."""
+    # No blank may stand beside the colon (RFC 5321, 3.3).
+    if argument[:5].upper() != b"FROM:":
+        raise ProtocolError(MAIL_SYNTAX)
+    path, rest = parse_reverse_path(_text(argument[5:], REVERSE_PATH_SYNTAX))
+    _check_separated(rest)
+    parameters = parse_mail_parameters(rest)
+    if not (parameters.smtputf8 or argument.isascii()):
+        raise ProtocolError(ADDRESS_NEEDS_SMTPUTF8)
+    return path, parameters
+
+
+def parse_rcpt(argument: bytes, smtputf8: bool) -> ForwardPath:
+    """What follows `RCPT `, in a transaction with SMTPUTF8 or not. Raises `ProtocolError`."""
+    if argument[:3].upper() != b"TO:":
+        raise ProtocolError(RCPT_SYNTAX)
+    path, rest = parse_forward_path(_text(argument[3:], FORWARD_PATH_SYNTAX))
+    _check_separated(rest)
+    check_recipient_parameters(rest)
+    if not (smtputf8 or argument.isascii()):
+        raise ProtocolError(ADDRESS_NEEDS_SMTPUTF8)
+    return path
+
+
+def parse_hello(argument: bytes) -> str:
+    """The name that follows EHLO or HELO; ASCII even where SMTPUTF8 is offered (RFC 6531, 3.7.1).
+
+    Raises `ProtocolError`.
+    """
+    name = argument.decode("latin-1")
+    if not is_hello_name(name):
+        raise ProtocolError(HELLO_SYNTAX)
+    return name
+
+
+def _text(octets: bytes, fault: ServerReply) -> str:
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ProtocolError(fault) from None
+
+
+def _check_separated(rest: str) -> None:
+    if rest and not rest.startswith(" "):
+        raise ProtocolError(PARAMETER_SYNTAX)
