@@ -1,0 +1,71 @@
+"""From recipients to jobs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.router.routing import NO_SUCH_DOMAIN, Route, Way
+from services.router.splitting import domains_of, first_job, split
+from shared.messages.model import AcceptedMail, Content, MailExchanger, Recipient
+
+WAYS: dict[str, Way] = {
+    "a.test": Route("hub", (MailExchanger(0, "hub", 25),), static=True),
+    "b.test": Route("hub", (MailExchanger(0, "hub", 25),), static=True),
+    "c.test": Route("c.test", (MailExchanger(10, "mx.c.test"),)),
+    "gone.test": NO_SUCH_DOMAIN,
+}
+
+
+def mail(*addresses: str) -> AcceptedMail:
+    recipients = tuple(map(Recipient, addresses))
+    return AcceptedMail("MAIL", 1.0, "me@s.test", recipients, Content(3, memoryview(b"abc")))
+
+
+def test_domains_that_share_a_route_share_a_job() -> None:
+    parts = split(first_job(mail("1@a.test", "2@c.test", "3@b.test")), WAYS, 100)
+    found = {job.destination: [r.address for r in job.recipients] for job in parts.jobs}
+    assert found == {"hub": ["1@a.test", "3@b.test"], "c.test": ["2@c.test"]}
+
+
+def test_a_destination_with_many_recipients_is_cut_into_chunks() -> None:
+    parts = split(first_job(mail(*(f"{n}@a.test" for n in range(250)))), WAYS, 100)
+    assert [len(job.recipients) for job in parts.jobs] == [100, 100, 50]
+    assert len({job.id for job in parts.jobs}) == 3
+
+
+def test_a_redelivered_mail_gives_the_same_jobs() -> None:
+    again = [split(first_job(mail("1@a.test", "2@c.test")), WAYS, 100) for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_a_job_that_comes_back_whole_keeps_its_id_and_takes_its_new_way() -> None:
+    job = split(first_job(mail("1@c.test", "2@c.test")), WAYS, 100).jobs[0]
+    moved: dict[str, Way] = {"c.test": Route("new", (MailExchanger(5, "new"),))}
+    (back,) = split(job, moved, 100).jobs
+    assert (back.id, back.destination, back.share) == (job.id, "new", 1)
+
+
+def test_recipients_without_a_way_fail_alone() -> None:
+    parts = split(first_job(mail("1@a.test", "2@gone.test", "3@", "4")), WAYS, 100)
+    assert [job.destination for job in parts.jobs] == ["hub"]
+    assert [recipient.address for recipient, _ in parts.failures] == ["2@gone.test", "3@", "4"]
+
+
+def test_only_known_domains_are_asked_for() -> None:
+    assert domains_of((Recipient("a@B.test"), Recipient("c@b.test"), Recipient("x"))) == {"b.test"}
+
+
+@given(
+    st.lists(st.sampled_from(["a.test", "b.test", "c.test", "gone.test"]), min_size=1, max_size=60),
+    st.integers(1, 7),
+)
+def test_nobody_is_lost_and_the_shares_of_the_blob_add_up(domains: list[str], size: int) -> None:
+    addresses = [f"{number}@{domain}" for number, domain in enumerate(domains)]
+    parts = split(first_job(mail(*addresses)), WAYS, size)
+    jobs = [recipient.address for job in parts.jobs for recipient in job.recipients]
+    failed = [recipient.address for recipient, _ in parts.failures]
+    assert sorted(jobs + failed) == sorted(addresses)
+    assert not parts.jobs or sum(job.blob_share for job in parts.jobs) == Fraction(1)
