@@ -1,0 +1,155 @@
+"""One SMTP transaction on an open connection: an outcome for each recipient, never an exception.
+
+With PIPELINING the envelope is one write (RFC 2920), else it goes command by command. The content
+goes out only when somebody wants it. A link that dies after the final dot leaves `Unknown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from services.delivery.classify import Stage, classify
+from services.delivery.client import PipelinedProtocol
+from shared.messages.model import DeliveryJob
+from shared.messages.outcome import Failed, Outcome, Unknown
+from shared.smtp.replies import Reply
+
+CHUNK = 262_144
+"""Octets written at a time: the timeout runs anew for each."""
+_NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The next hop does not offer SMTPUTF8")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds for the reply to a command, and for the one after the final dot."""
+
+    command: float
+    final_dot: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Outcomes in the order of the job's recipients.
+
+    `not_begun`: the link ended before any word on MAIL, so that another connection may try.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    not_begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    mail: Reply
+    recipients: Sequence[Reply]
+    data: Reply | None
+
+    @property
+    def wanted(self) -> bool:
+        return self.mail.positive and any(reply.positive for reply in self.recipients)
+
+
+def stuffed(content: bytes) -> bytes:
+    """The content as it follows DATA, with its final dot (RFC 5321, 4.5.2)."""
+    text = content.replace(b"\r\n.", b"\r\n..")
+    if text[:1] == b".":
+        text = b"." + text
+    return text + (b".\r\n" if text[-2:] == b"\r\n" or not text else b"\r\n.\r\n")
+
+
+def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[bytes]:
+    """MAIL with the parameters that the peer understands, the RCPTs, and DATA."""
+    mail = f"MAIL FROM:<{job.reverse_path}>"
+    if "size" in offered:
+        mail += f" SIZE={job.content.size}"
+    if job.eight_bit and "8bitmime" in offered:
+        mail += " BODY=8BITMIME"
+    if job.smtputf8:
+        mail += " SMTPUTF8"
+    lines = [mail, *[f"RCPT TO:<{recipient.address}>" for recipient in job.recipients], "DATA"]
+    return [f"{line}\r\n".encode() for line in lines]
+
+
+async def transact(
+    link: PipelinedProtocol,
+    offered: Mapping[str, str],
+    job: DeliveryJob,
+    content: bytes,
+    limits: Limits,
+) -> Result:
+    """Offer the job to the peer. `offered` are its extensions, in lower case."""
+    if job.smtputf8 and "smtputf8" not in offered:
+        return Result((Failed(_NEEDS_SMTPUTF8, "message"),) * len(job.recipients))
+    commands = envelope_commands(job, offered)
+    envelope = await (_at_once if "pipelining" in offered else _step_by_step)(
+        link, commands, limits.command
+    )
+    final = await _content(link, envelope, content, limits)
+    outcomes = tuple(_outcome(link, envelope, reply, final) for reply in envelope.recipients)
+    return Result(
+        outcomes or (classify(envelope.mail, Stage.MAIL),) * len(job.recipients),
+        not_begun=envelope.mail.code == 421,
+    )
+
+
+async def _at_once(link: PipelinedProtocol, commands: list[bytes], seconds: float) -> _Envelope:
+    futures = link.send(b"".join(commands), len(commands), seconds)
+    await futures[-1]
+    mail, *recipients, data = [future.result() for future in futures]
+    return _Envelope(mail, recipients, data)
+
+
+async def _step_by_step(
+    link: PipelinedProtocol, commands: list[bytes], seconds: float
+) -> _Envelope:
+    mail = await link.send(commands[0], 1, seconds)[0]
+    if not mail.positive:
+        return _Envelope(mail, (), None)
+    recipients = [await link.send(line, 1, seconds)[0] for line in commands[1:-1]]
+    envelope = _Envelope(mail, recipients, None)
+    if not envelope.wanted:
+        return envelope
+    return _Envelope(mail, recipients, await link.send(commands[-1], 1, seconds)[0])
+
+
+async def _content(
+    link: PipelinedProtocol, envelope: _Envelope, content: bytes, limits: Limits
+) -> Reply | None:
+    """The reply to the content, None if it was not sent to its end."""
+    if envelope.data is not None and envelope.data.code == 354:
+        if envelope.wanted:
+            return await _send_content(link, stuffed(content), limits)
+        await link.send(b".\r\n", 1, limits.command)[0]
+    elif envelope.mail.positive and link.usable:
+        reset = await link.send(b"RSET\r\n", 1, limits.command)[0]
+        link.closing = link.closing or not reset.positive
+    return None
+
+
+async def _send_content(link: PipelinedProtocol, text: bytes, limits: Limits) -> Reply | None:
+    last = 0
+    if len(text) > CHUNK:
+        view = memoryview(text)
+        last = (len(text) - 1) // CHUNK * CHUNK
+        for start in range(0, last, CHUNK):
+            link.send(view[start : start + CHUNK], 0, limits.command)
+            await link.writable(limits.command)
+        text = text[last:]
+    if link.loss is not None:
+        return None
+    return await link.send(text, 1, limits.final_dot)[0]
+
+
+def _outcome(
+    link: PipelinedProtocol, envelope: _Envelope, recipient: Reply, final: Reply | None
+) -> Outcome:
+    if not envelope.mail.positive:
+        return classify(envelope.mail, Stage.MAIL)
+    if not recipient.positive:
+        return classify(recipient, Stage.RCPT)
+    if final is None:
+        return classify(link.loss or envelope.data or recipient, Stage.DATA)
+    if final is link.loss:
+        return Unknown(final)
+    return classify(final, Stage.DOT)

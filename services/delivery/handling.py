@@ -1,0 +1,183 @@
+"""From a delivery job in a queue to the end of our custody of it.
+
+Every job ends in exactly one settlement: acknowledged, forwarded to what follows it, released or
+parked. The content's share is given up only after that settlement is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from services.delivery.custody import successors
+from services.delivery.decide import decide
+from services.delivery.pool import Pool
+from services.delivery.report import count_attempt, report
+from services.delivery.work import Work
+from shared import metrics
+from shared.broker.interface import Delivery, ParkReason
+from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
+from shared.logs import get_logger
+from shared.messages.codec import CodecError, decode
+from shared.messages.model import DeliveryJob
+from shared.messages.outcome import Deferred, Outcome
+from shared.settings.model import Settings
+from shared.smtp.replies import Reply
+
+_STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"))
+_dsn_published = metrics.dsns.labels("failed").inc
+_dsn_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
+
+
+def is_safe(content: bytes) -> bool:
+    """Whether every CR and LF is part of a CRLF: a bare one can hide a second mail."""
+    pairs = content.count(b"\r\n")
+    return content.count(b"\n") == pairs and content.count(b"\r") == pairs
+
+
+def has_safe_envelope(job: DeliveryJob) -> bool:
+    """Whether no address can break out of its command line."""
+    return job.reverse_path.isprintable() and all(
+        recipient.address.isprintable() for recipient in job.recipients
+    )
+
+
+class Handling:
+    """The owner of all work of this process (`services.delivery.work.Owner`)."""
+
+    def __init__(
+        self, settings: Settings, store: ContentStore, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._pool: Pool | None = None
+        self._pending: set[asyncio.Future[None]] = set()
+
+    def attach(self, pool: Pool) -> None:
+        """Where work goes; before the first delivery."""
+        self._pool = pool
+
+    def handle(self, delivery: Delivery) -> None:
+        """The handler of the lane queues."""
+        try:
+            job = decode(delivery.body)
+        except CodecError as error:
+            self._track(delivery.reject(error.reason, str(error)))
+            return
+        if not isinstance(job, DeliveryJob) or self._pool is None:
+            self._track(delivery.reject(ParkReason.UNDECODABLE, "not a delivery job"))
+            return
+        content = None if job.content.blob else bytes(job.content.inline)
+        if not has_safe_envelope(job) or not (content is None or is_safe(content)):
+            self._track(delivery.reject(ParkReason.UNSAFE_CONTENT))
+            return
+        metrics.in_flight.inc()
+        self._pool.submit(Work(job, delivery, content))
+
+    async def load(self, work: Work) -> bytes | None:
+        """See `Owner.load`."""
+        try:
+            content = bytes(await self._store.get(work.job.content.blob))
+        except ContentMissing as error:
+            self._reject(work, ParkReason.CONTENT_MISSING, str(error))
+            return None
+        except ContentUnavailable:
+            self.finish(work, (_STORE_DOWN,) * len(work.job.recipients))
+            return None
+        if not is_safe(content):
+            self._reject(work, ParkReason.UNSAFE_CONTENT)
+            return None
+        work.content = content
+        return content
+
+    def finish(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
+        """See `Owner.finish`."""
+        count_attempt(outcomes)
+        now = self._clock()
+        decision = decide(work.job, outcomes, now, self._settings.delivery)
+        if decision.failed and work.content is None:
+            self._spawn(self._finish_unread(work, outcomes))
+            return
+        self._settle(work, outcomes, work.content or b"")
+
+    async def _finish_unread(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
+        """The notification quotes the headers, so a large content that was never read is needed."""
+        try:
+            content = bytes(await self._store.get(work.job.content.blob))
+        except (ContentMissing, ContentUnavailable) as error:
+            get_logger().warning("notification without headers", cause=str(error))
+            content = b""
+        self._settle(work, outcomes, content)
+
+    def _settle(self, work: Work, outcomes: tuple[Outcome, ...], content: bytes) -> None:
+        metrics.in_flight.dec()
+        job, delivery, now = work.job, work.delivery, self._clock()
+        work.content = None
+        decision = decide(job, outcomes, now, self._settings.delivery)
+        following = successors(job, delivery.queue, decision, content, now, self._settings.hostname)
+        if not following.messages:
+            # custody: the next hop answered 250 for every recipient.
+            delivery.ack()
+            report(job, decision, now)
+            self._end_share(job)
+            return
+
+        def moved(done: asyncio.Future[None]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                return
+            report(job, decision, now)
+            if following.dsn:
+                _dsn_published()
+            if following.parked:
+                _dsn_parked()
+            if following.ended:
+                self._end_share(job)
+
+        # custody: retry, notification and parked job are durable before this job is settled.
+        future = delivery.forward(following.messages)
+        self._track(future)
+        future.add_done_callback(moved)
+
+    def _end_share(self, job: DeliveryJob) -> None:
+        if job.content.blob:
+            self._spawn(self._give_up_content(job))
+
+    async def _give_up_content(self, job: DeliveryJob) -> None:
+        try:
+            await self._store.end_share(job.content.blob, job.blob_share, job.id)
+        except ContentUnavailable as error:
+            get_logger().warning("content was not given up", job_id=job.id, cause=str(error))
+
+    def release(self, work: Work) -> None:
+        """See `Owner.release`."""
+        metrics.in_flight.dec()
+        work.delivery.release()
+
+    def broken(self, work: Work) -> None:
+        """See `Owner.broken`."""
+        metrics.in_flight.dec()
+        work.delivery.failed()
+
+    def _reject(self, work: Work, reason: ParkReason, detail: str = "") -> None:
+        metrics.in_flight.dec()
+        self._track(work.delivery.reject(reason, detail))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._track(asyncio.get_running_loop().create_task(work))
+
+    def _track(self, future: asyncio.Future[None]) -> None:
+        self._pending.add(future)
+        future.add_done_callback(self._over)
+
+    def _over(self, future: asyncio.Future[None]) -> None:
+        self._pending.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            get_logger().warning("custody did not move", cause=str(error))
+
+    async def settled(self) -> None:
+        """Return when every settlement that began is over."""
+        while self._pending:
+            await asyncio.wait(self._pending)

@@ -1,0 +1,109 @@
+"""Opens a connection to the best mail exchanger that answers (RFC 5321, 5.1; RFC 3207).
+
+Addresses are looked up once for each connection. STARTTLS is opportunistic: certificates are not
+verified, and a handshake that fails is followed by one connection in clear text (RFC 7435).
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+
+from aiosmtplib import SMTPException, SMTPHeloError, SMTPResponseException
+
+from services.delivery.candidates import Candidate, candidates, in_order, literal
+from services.delivery.classify import Stage, classify, unreachable
+from services.delivery.client import NextHop
+from shared.dns.answers import AddressAnswer
+from shared.dns.interface import Resolver
+from shared.messages.model import DeliveryJob, MailExchanger
+from shared.messages.outcome import Deferred, Failed, Outcome
+from shared.settings.model import Settings
+from shared.smtp.replies import Reply, parse_reply
+
+
+class TlsFailed(Exception):  # noqa: N818
+    """STARTTLS was offered and did not work."""
+
+
+class Opener:
+    """Makes connections that are past EHLO."""
+
+    def __init__(self, settings: Settings, resolver: Resolver, chance: random.Random) -> None:
+        self._settings = settings.delivery
+        self._hostname = settings.hostname
+        self._resolver = resolver
+        self._chance = chance
+        self._tls = ssl.create_default_context()
+        self._tls.check_hostname = False
+        self._tls.verify_mode = ssl.CERT_NONE
+
+    async def open(self, job: DeliveryJob) -> NextHop | Outcome:
+        """A connection for the destination of `job`, or why there is none."""
+        places = await self._places(job)
+        if not isinstance(places, tuple):
+            return places
+        failures: list[Outcome] = []
+        for place in places:
+            hop = await self._try(place)
+            if isinstance(hop, NextHop):
+                return hop
+            failures.append(hop)
+        return unreachable(failures)
+
+    async def _places(self, job: DeliveryJob) -> tuple[Candidate, ...] | Deferred | Failed:
+        found: list[tuple[MailExchanger, AddressAnswer]] = []
+        for exchanger in in_order(job.exchangers, self._chance):
+            host = exchanger.host
+            found.append((exchanger, literal(host) or await self._resolver.addresses(host)))
+        private = job.static or self._settings.allow_private_addresses
+        return candidates(found, port=self._settings.smtp_port, private=private)
+
+    async def _try(self, place: Candidate) -> NextHop | Outcome:
+        try:
+            try:
+                return await self._connect(place, tls=True)
+            except TlsFailed:
+                return await self._connect(place, tls=False)
+        except SMTPResponseException as error:
+            return classify(parse_reply(error.code, error.message), Stage.SESSION)
+        except (SMTPException, OSError) as error:
+            text = f"{place.host} [{place.address}]: {str(error) or 'connecting took too long'}"
+            return Deferred(Reply(450, "4.4.1", text))
+
+    async def _connect(self, place: Candidate, *, tls: bool) -> NextHop:
+        hop = NextHop(
+            hostname=place.address,
+            port=place.port,
+            local_hostname=self._hostname,
+            timeout=self._settings.command_timeout / 1000,
+            start_tls=False,
+            tls_context=self._tls,
+        )
+        hop.connect_timeout = self._settings.connect_timeout / 1000
+        await hop.connect()
+        try:
+            await _greet(hop)
+            if tls and hop.supports_extension("starttls"):
+                await _secure(hop, place.host)
+        except BaseException:
+            hop.close()
+            raise
+        return hop
+
+
+async def _greet(hop: NextHop) -> None:
+    try:
+        await hop.ehlo()
+    except SMTPHeloError as error:
+        if not 500 <= error.code < 600:
+            raise
+        await hop.helo()
+
+
+async def _secure(hop: NextHop, host: str) -> None:
+    try:
+        await hop.starttls(server_hostname=host)
+        await hop.ehlo()
+    except (SMTPException, OSError, ValueError) as error:
+        raise TlsFailed(str(error)) from error

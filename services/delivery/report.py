@@ -1,0 +1,67 @@
+"""Counts and logs the outcomes of an attempt: one line for each kind of outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.delivery.decide import Decision
+from shared import metrics
+from shared.logs import log_event
+from shared.messages.model import DeliveryJob, Event, Recipient
+from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
+from shared.settings.units import format_duration
+from shared.smtp.replies import Reply
+
+_attempts = {
+    kind: metrics.delivery_attempts.labels(kind.__name__.lower()).inc
+    for kind in (Delivered, Deferred, Failed, Unknown)
+}
+_delivered_seconds = metrics.queue_seconds.labels("delivered").observe
+_failed_seconds = metrics.queue_seconds.labels("failed").observe
+_failures = {reason: metrics.failures.labels(reason).inc for reason in metrics.FAILURE_REASONS}
+
+
+def count_attempt(outcomes: Sequence[Outcome]) -> None:
+    """One for each recipient."""
+    for outcome in outcomes:
+        _attempts[type(outcome)]()
+
+
+def report(job: DeliveryJob, decision: Decision, now: float) -> None:
+    """Tell about a decision once custody has moved."""
+    seconds = now - job.accepted_at
+    if decision.delivered:
+        for _ in decision.delivered:
+            _delivered_seconds(seconds)
+        _log("delivered", job, decision.delivered, now)
+    if decision.deferred:
+        metrics.retries.labels(format_duration(decision.delay_ms)).inc()
+        _log("deferred", job, decision.deferred, now)
+    for recipient, failed in decision.failed:
+        _failures[failed.reason]()
+        _failed_seconds(seconds)
+        kind = "expired" if failed.reason == "expired" else "failed"
+        _log(kind, job, ((recipient, failed.reply),), now, failed.reason)
+
+
+def _log(
+    kind: str,
+    job: DeliveryJob,
+    recipients: Sequence[tuple[Recipient, Reply]],
+    now: float,
+    reason: str = "",
+) -> None:
+    log_event(
+        Event(
+            kind=kind,
+            at=now,
+            mail_id=job.mail_id,
+            job_id=job.id,
+            recipients=tuple(recipient.address for recipient, _ in recipients),
+            destination=job.destination,
+            reply=str(recipients[0][1]),
+            reason=reason,
+            attempt=job.attempt + 1,
+            queue_seconds=now - job.accepted_at,
+        )
+    )
