@@ -72,7 +72,9 @@ class Postfix:
         self._wait_for_port()
 
     def stop(self) -> None:
-        """Stop and wait until master is gone."""
+        """Stop and wait until master is gone; nothing to do if it never ran."""
+        if not self._pid_file.exists():
+            return
         master = self.pid
         self._control("stop")
         deadline = time.monotonic() + TIMEOUT
@@ -82,7 +84,11 @@ class Postfix:
     @property
     def pid(self) -> int:
         """The process id of master, the parent of all the others."""
-        return int((self.home / "queue" / "pid" / "master.pid").read_text())
+        return int(self._pid_file.read_text())
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.home / "queue" / "pid" / "master.pid"
 
     def queued(self) -> int:
         """Messages in the queue."""
