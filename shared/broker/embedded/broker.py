@@ -91,6 +91,7 @@ class EmbeddedBroker:
         loop = asyncio.get_running_loop()
         self._writer = Writer(engine, loop, self._clock, self._report)
         self._writer.start()
+        metrics.broker_usable.set(1)
         self._flush()
 
     async def wait_usable(self, timeout: float) -> None:
@@ -169,6 +170,7 @@ class EmbeddedBroker:
         self._closing = True
         if self._writer is None:
             return
+        metrics.broker_usable.set(0)
         farewell = asyncio.get_running_loop().create_future()
         self.batch.farewell = farewell
         self._flush()

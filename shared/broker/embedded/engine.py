@@ -24,7 +24,7 @@ from shared.broker.embedded.records import (
     decode_meta,
     encode_meta,
 )
-from shared.broker.embedded.store import Store
+from shared.broker.embedded.store import Store, make_directory
 from shared.broker.interface import ParkReason
 from shared.broker.parking import parking_headers
 from shared.broker.topology import PARKED
@@ -39,7 +39,7 @@ class Engine:
 
     def __init__(self, directory: Path, limits: Mapping[str, int | None]) -> None:
         """Open or create the store. Raises `OSError` and `sqlite3.Error`."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
         self._limits = limits
         self._lock = WriterLock(directory / "writer.lock")
         self._held: dict[int, Subscription] = {}

@@ -11,6 +11,7 @@ took a hundred times longer than in a few large steps (measured).
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,6 +29,21 @@ _PROBE_BYTES = 1 << 20
 
 _Fact = tuple[int, int, int, tuple[str, dict[str, str]]]
 _FACTS = msgspec.json.Decoder(list[_Fact])
+
+
+def make_directory(directory: Path) -> None:
+    """Create a directory and its parents so that a power cut does not take them away again.
+
+    Raises OSError. The files below are SQLite's to sync, names included.
+    """
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in missing:
+        descriptor = os.open(folder.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class NewerSchemaError(sqlite3.DatabaseError):

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from shared import metrics
 from shared.broker.embedded.engine import Engine
 from shared.broker.embedded.records import Batch, Outcome
 from shared.broker.interface import PublishError, Refused, Unavailable
@@ -128,6 +129,7 @@ class Writer:
         if not isinstance(self.trouble, kind):
             get_logger().error("the embedded broker cannot write", error=repr(error))
         self.trouble = kind(str(error))
+        metrics.broker_usable.set(0)
 
     def _keep(self, batch: Batch) -> None:
         kept, lost = batch.without_publishes()
@@ -145,6 +147,7 @@ class Writer:
         elif not self._attempt(small):
             self._keep(large)
         elif self._guarded(self._engine.probe) and self._attempt(large):
+            metrics.broker_usable.set(1)
             self.trouble = None
             get_logger().info("the embedded broker writes again")
         else:

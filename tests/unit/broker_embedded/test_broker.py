@@ -12,6 +12,8 @@ import structlog.testing
 
 from shared import metrics
 from shared.broker.embedded.broker import EmbeddedBroker
+from shared.broker.embedded.consumer import EmbeddedConsumer
+from shared.broker.embedded.records import Leased
 from shared.broker.interface import Outgoing, ParkReason, Refused, Unavailable
 from shared.broker.parking import QUEUE, REASON
 from shared.broker.topology import PARKED
@@ -67,12 +69,14 @@ async def test_a_full_disk_refuses_publishes_and_blocks_until_there_is_room(
     refused = metrics.publish_failures.labels("refused")._value.get()
     await fill(broker)
     assert (broker.usable, broker.blocked) == (False, True)
+    assert metrics.broker_usable._value.get() == 0
     with pytest.raises(Refused):
         await broker.publish(Outgoing(WORK, b"small", "at once"))
     assert metrics.publish_failures.labels("refused")._value.get() == refused + 2
     allow_pages(broker, 100_000)
     await until_usable(broker)
     assert not broker.blocked
+    assert metrics.broker_usable._value.get() == 1
     await publish(broker, "a")
 
 
@@ -111,6 +115,24 @@ async def test_a_forward_that_waits_for_room_ends_unavailable_at_the_close(tmp_p
     await broker.close()
     with pytest.raises(Unavailable):
         await moved
+    after = EmbeddedBroker(str(tmp_path), small_topology())
+    await after.start()
+    after.consume(WORK, 10, inbox)
+    again = await inbox.next()
+    assert (again.message_id, again.attempts) == ("a", 0)
+    await after.close()
+
+
+async def test_what_was_leased_for_a_consumer_that_just_stopped_goes_back(
+    broker: EmbeddedBroker,
+) -> None:
+    inbox = Inbox()
+    consumer = broker.consume(WORK, 10, inbox)
+    assert isinstance(consumer, EmbeddedConsumer)
+    await consumer.stop()
+    consumer.subscription.deliver([Leased(1, 1, "a", {}, b"")])
+    assert broker.batch.releases == [1]
+    assert inbox.arrived.empty()
 
 
 async def test_a_broken_connection_fails_publishes_as_unavailable_and_is_replaced(
@@ -148,6 +170,13 @@ async def test_a_store_that_cannot_be_used_is_an_error_of_the_configuration(
     spoil(tmp_path)
     with pytest.raises(ConfigError, match=r"^broker\.url: .*" + tmp_path.name):
         await EmbeddedBroker(str(tmp_path), small_topology()).start()
+
+
+async def test_a_missing_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(str(tmp_path / "a" / "b"), small_topology())
+    await broker.start()
+    await publish(broker, "a")
+    await broker.close()
 
 
 async def test_a_directory_that_is_a_file_is_an_error_of_the_configuration(tmp_path: Path) -> None:

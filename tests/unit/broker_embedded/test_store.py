@@ -153,6 +153,7 @@ def test_a_rolled_back_transaction_leaves_nothing_not_even_a_queue(store: Store)
     store.rollback()
     assert store.depths() == {}
     insert(store, "b", queue="new")
+    assert store.depths() == {"new": 1}
     assert ids(lease(store, queue="new")) == ["b"]
 
 
