@@ -1,0 +1,31 @@
+"""Identifiers."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.messages.ids import job_id, mail_id
+
+ENTROPY = st.binary(min_size=10, max_size=10)
+TIMES = st.integers(0, 2**48 - 1)
+
+
+@given(TIMES, TIMES, ENTROPY, ENTROPY)
+def test_mail_ids_sort_by_time(first: int, second: int, one: bytes, other: bytes) -> None:
+    if first < second:
+        assert mail_id(first, one) < mail_id(second, other)
+
+
+@given(TIMES, ENTROPY)
+def test_a_mail_id_is_26_plain_characters(time: int, entropy: bytes) -> None:
+    identifier = mail_id(time, entropy)
+    assert len(identifier) == 26
+    assert identifier.isascii()
+    assert identifier.isalnum()
+
+
+def test_job_ids_are_stable_and_differ_by_each_part() -> None:
+    ids = [job_id("p", "d", 0), job_id("q", "d", 0), job_id("p", "e", 0), job_id("p", "d", 1)]
+    assert len(set(ids)) == 4
+    assert ids[0] == job_id("p", "d", 0)
