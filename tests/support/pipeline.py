@@ -219,6 +219,18 @@ class Pipeline:
         """The structured lines of the log; ValueError for a line that is none."""
         return [json.loads(line) for line in self.log_text(name).splitlines()]
 
+    async def wait_not_ready(self, name: str) -> str:
+        """Return why not, once the service says that it is not ready."""
+        said: list[str] = []
+
+        async def not_ready() -> bool:
+            status, why = await self.get(name, "/readyz")
+            said[:] = [why.strip()]
+            return status == 503
+
+        await eventually(not_ready, f"{name} is not ready", START_TIMEOUT)
+        return said[0]
+
     async def kill9(self, name: str) -> None:
         """SIGKILL, and wait until the process is gone."""
         self._processes[name].kill()
@@ -234,6 +246,14 @@ class Pipeline:
         """Start the service again after it ended."""
         assert self._processes[name].returncode is not None, f"{name} still runs"
         await self.start([name])
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: the process is there and does nothing."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT."""
+        self._processes[name].send_signal(signal.SIGCONT)
 
     def terminate(self, name: str) -> None:
         """SIGTERM, without waiting."""

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from tests.bench.measure import Run
+from tests.bench.page import replace_section
+from tests.bench.report import ratio, split_table, throughput_table
+from tests.bench.systems import EMBEDDED, POSTFIX
+
+
+def run(system: str, seconds: float, **cpu_ms: float) -> Run:
+    return Run(system, "4k-reused", 1000, seconds, cpu_ms, source_ms=0.1, sink_ms=0.05)
+
+
+RUNS = [
+    run(POSTFIX, 1.0, postfix=1.0),
+    run(EMBEDDED, 0.5, ingress=0.2, router=0.1, delivery=0.2),
+    run(EMBEDDED, 1.0, ingress=0.2, router=0.1, delivery=0.2),
+    run(POSTFIX, 4.0, postfix=1.0),
+    run(POSTFIX, 1.0, postfix=1.0),
+    run(EMBEDDED, 1.0, ingress=0.4, router=0.1, delivery=0.5),
+]
+
+
+def test_ratios_are_taken_within_pairs_before_the_median() -> None:
+    ours = [one for one in RUNS if one.system == EMBEDDED]
+    postfix = [one for one in RUNS if one.system == POSTFIX]
+    assert ratio(ours, postfix) == 2.0, "of 2, 4 and 1"
+
+
+def test_the_table_shows_medians_ratios_and_what_is_wanted() -> None:
+    lines = throughput_table(RUNS).splitlines()
+    assert lines[2].split(" | ")[1:] == [
+        POSTFIX, "1,000", "250 to 1,000", "1.00", "-", "1.00", "1.00 |",
+    ]  # fmt: skip
+    assert lines[3].split(" | ")[1:] == [
+        EMBEDDED, "1,000", "1,000 to 2,000", "2.00", "1.7", "0.50", "0.50 |",
+    ]  # fmt: skip
+
+
+def test_the_split_leaves_out_parts_that_a_system_does_not_have() -> None:
+    lines = split_table(RUNS).splitlines()
+    assert lines[0].count("|") == lines[2].count("|") == 9
+    assert lines[2].endswith("| 1.000 | - | - | - | 0.100 | 0.050 |")
+    assert lines[3].endswith("| - | 0.200 | 0.100 | 0.200 | 0.100 | 0.050 |")
+
+
+def test_a_section_is_appended_once_and_then_replaced() -> None:
+    page = replace_section("# Head\n", "a", "first \\1")
+    page = replace_section(page, "b", "other")
+    page = replace_section(page, "a", "second")
+    assert page == (
+        "# Head\n\n<!-- begin a -->\n\nsecond\n\n<!-- end a -->\n\n"
+        "<!-- begin b -->\n\nother\n\n<!-- end b -->\n"
+    )
