@@ -30,7 +30,7 @@ class Successors:
 
 
 def successors(
-    job: DeliveryJob, queue: str, decision: Decision, content: bytes, now: float, hostname: str
+    job: DeliveryJob, queue: str, decision: Decision, content: bytes, *, now: float, hostname: str
 ) -> Successors:
     """Everything that takes over from `job`; empty when all recipients were delivered."""
     messages: list[Outgoing] = []

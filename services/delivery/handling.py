@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from services.delivery.custody import successors
-from services.delivery.decide import decide
+from services.delivery.decide import Decision, decide
 from services.delivery.pool import Pool
 from services.delivery.report import count_attempt, report
 from services.delivery.work import Work
@@ -99,25 +99,26 @@ class Handling:
         now = self._clock()
         decision = decide(work.job, outcomes, now, self._settings.delivery)
         if decision.failed and work.content is None:
-            self._spawn(self._finish_unread(work, outcomes))
+            self._spawn(self._settle_unread(work, decision, now))
             return
-        self._settle(work, outcomes, work.content or b"")
+        self._settle(work, decision, now, work.content or b"")
 
-    async def _finish_unread(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
+    async def _settle_unread(self, work: Work, decision: Decision, now: float) -> None:
         """The notification quotes the headers, so a large content that was never read is needed."""
         try:
             content = bytes(await self._store.get(work.job.content.blob))
         except (ContentMissing, ContentUnavailable) as error:
             get_logger().warning("notification without headers", cause=str(error))
             content = b""
-        self._settle(work, outcomes, content)
+        self._settle(work, decision, now, content)
 
-    def _settle(self, work: Work, outcomes: tuple[Outcome, ...], content: bytes) -> None:
+    def _settle(self, work: Work, decision: Decision, now: float, content: bytes) -> None:
         metrics.in_flight.dec()
-        job, delivery, now = work.job, work.delivery, self._clock()
+        job, delivery = work.job, work.delivery
         work.content = None
-        decision = decide(job, outcomes, now, self._settings.delivery)
-        following = successors(job, delivery.queue, decision, content, now, self._settings.hostname)
+        following = successors(
+            job, delivery.queue, decision, content, now=now, hostname=self._settings.hostname
+        )
         if not following.messages:
             # custody: the next hop answered 250 for every recipient.
             delivery.ack()
