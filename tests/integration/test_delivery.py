@@ -230,8 +230,7 @@ async def test_a_connection_serves_several_jobs_and_survives_refusals(tmp_path: 
 
 
 async def test_a_connection_is_closed_after_its_number_of_messages(tmp_path: Path) -> None:
-    keys = {"connections_per_destination": 1, "messages_per_connection": 1}
-    async with rig(tmp_path, **keys) as r:
+    async with rig(tmp_path, connections_per_destination=1, messages_per_connection=1) as r:
         await r.give(r.job())
         await r.give(r.job())
         await r.receiver.wait_for(2)
