@@ -17,6 +17,7 @@ from shared.smtp.paths import (
 )
 from shared.smtp.server_replies import (
     ADDRESS_NEEDS_SMTPUTF8,
+    AUTH_SYNTAX,
     FORWARD_PATH_SYNTAX,
     HELLO_SYNTAX,
     MAIL_SYNTAX,
@@ -61,6 +62,17 @@ def parse_hello(argument: bytes) -> str:
     if not is_hello_name(name):
         raise ProtocolError(HELLO_SYNTAX)
     return name
+
+
+def parse_auth(argument: bytes) -> tuple[str, ...]:
+    """The mechanism in upper case, and the initial response if there is one (RFC 4954, 4).
+
+    Raises `ProtocolError`.
+    """
+    words = argument.decode("latin-1").split(" ")
+    if not all(words) or len(words) > 2:
+        raise ProtocolError(AUTH_SYNTAX)
+    return (words[0].upper(), *words[1:])
 
 
 def _text(octets: bytes, fault: ServerReply) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from shared.smtp.replies import Reply
+from shared.smtp.server_replies import ServerReply
 
 
 class ProtocolError(Exception):
     """What was received does not follow the protocol; `reply` says so to the peer."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: ServerReply) -> None:
         super().__init__(str(reply))
         self.reply = reply

@@ -1,0 +1,206 @@
+"""Custody point 1: a content becomes an accepted mail, and 250 is said once that is durable.
+
+Whatever goes wrong here is ours, so the answer is 451 without detail, never 5yz. A publish that
+has begun is never cancelled: the client may be gone, the mail is then accepted all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+from services.ingress.content import Inspected, inspect
+from services.ingress.dialogue import Dialogue, Transaction
+from shared import metrics
+from shared.broker.interface import Broker, Outgoing, Refused, Unroutable
+from shared.broker.topology import ACCEPTED
+from shared.content.interface import ContentStore, ContentUnavailable, blob_name
+from shared.logs import clip, get_logger, log_event
+from shared.mail.trace import Hop, protocol, received_line
+from shared.messages.codec import encode
+from shared.messages.ids import mail_id
+from shared.messages.model import AcceptedMail, Content, Event, Recipient
+from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply, queued
+
+STORE_TIMEOUT = 60.0
+"""Seconds a content may take to reach the store; the client waits ten minutes for its reply."""
+
+Answer = Callable[[ServerReply], None]
+"""How a session gets a reply that took time. It may have ended meanwhile."""
+
+_count_accepted = metrics.accepted_messages.inc
+
+
+class Acceptance:
+    """Takes mail for all sessions of the process. `clock` gives epoch seconds."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        store: ContentStore,
+        inline_max_bytes: int,
+        clock: Callable[[], float] = time.time,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._broker = broker
+        self._store = store
+        self._inline_max_bytes = inline_max_bytes
+        self._clock = clock
+        self._entropy = entropy
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pending = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def blocked(self) -> bool:
+        """Whether mail cannot be stored now."""
+        return self._broker.blocked
+
+    async def wait_idle(self) -> None:
+        """Return once every mail that was begun is answered."""
+        await self._idle.wait()
+
+    def accept(
+        self, dialogue: Dialogue, transaction: Transaction, content: bytes, answer: Answer
+    ) -> ServerReply | None:
+        """Take a mail. Returns the reply, or None when `answer` gets it, on a later turn."""
+        if self._broker.blocked:
+            return BLOCKED
+        inspected = inspect(content)
+        if inspected.looping:
+            return MAIL_LOOP
+        try:
+            self._take(dialogue, transaction, inspected, answer)
+        except Exception as error:
+            _log_failure("", error)
+            return TROUBLE
+        self._pending += 1
+        self._idle.clear()
+        return None
+
+    def _take(
+        self, dialogue: Dialogue, transaction: Transaction, inspected: Inspected, answer: Answer
+    ) -> None:
+        now = self._clock()
+        identity = mail_id(int(now * 1000), self._entropy(10))
+        hop = _hop(dialogue, transaction)
+        content = received_line(hop, identity, now) + inspected.content
+        large = len(content) > self._inline_max_bytes
+        stored = (
+            Content(len(content), blob=blob_name(identity))
+            if large
+            else Content(len(content), memoryview(content))
+        )
+        mail = _mail(identity, now, dialogue, transaction, inspected=inspected, stored=stored)
+        if large:
+            self._start(self._store_and_publish(mail, content, answer))
+        else:
+            self._publish(mail, answer)
+
+    async def _store_and_publish(self, mail: AcceptedMail, content: bytes, answer: Answer) -> None:
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                # custody: the content is durable before a message names it.
+                await self._store.put(mail.content.blob, content)
+            self._publish(mail, answer)
+        except Exception as error:
+            self._failed(mail.id, answer, error)
+
+    def _publish(self, mail: AcceptedMail, answer: Answer) -> None:
+        confirm = self._broker.publish(Outgoing(ACCEPTED, encode(mail), mail.id))
+        confirm.add_done_callback(partial(self._confirmed, mail, answer))
+
+    def _confirmed(self, mail: AcceptedMail, answer: Answer, confirm: asyncio.Future[None]) -> None:
+        error = asyncio.CancelledError() if confirm.cancelled() else confirm.exception()
+        if error is not None:
+            self._forget_content(mail, error)
+            self._failed(mail.id, answer, error)
+            return
+        _count_accepted()
+        recipients = tuple([recipient.address for recipient in mail.recipients])
+        log_event(Event("accepted", mail.accepted_at, mail.id, recipients=recipients))
+        # custody: the broker has the mail, for every recipient, in one durable message.
+        self._end(answer, queued(mail.id))
+
+    def _failed(self, identity: str, answer: Answer, error: BaseException) -> None:
+        _log_failure(identity, error)
+        self._end(answer, TROUBLE)
+
+    def _end(self, answer: Answer, reply: ServerReply) -> None:
+        self._pending -= 1
+        if not self._pending:
+            self._idle.set()
+        answer(reply)
+
+    def _forget_content(self, mail: AcceptedMail, error: BaseException) -> None:
+        """Remove a blob that no message can name. After `Unavailable` one may: it stays."""
+        if mail.content.blob and isinstance(error, (Refused, Unroutable)):
+            self._start(self._remove(mail))
+
+    async def _remove(self, mail: AcceptedMail) -> None:
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await self._store.end_share(mail.content.blob, Fraction(1), mail.id)
+        except (ContentUnavailable, TimeoutError) as error:
+            get_logger().warning("blob left behind", blob=mail.content.blob, error=repr(error))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _log_failure(identity: str, error: BaseException) -> None:
+    get_logger().error("not accepted", mail_id=identity, error=clip(repr(error)))
+
+
+def _hop(dialogue: Dialogue, transaction: Transaction) -> Hop:
+    return Hop(
+        client_name=dialogue.client_name,
+        client_address=dialogue.address,
+        hostname=dialogue.rules.hostname,
+        protocol=protocol(
+            dialogue.extended,
+            transaction.parameters.smtputf8,
+            dialogue.secured,
+            dialogue.user is not None,
+        ),
+    )
+
+
+def _mail(
+    identity: str,
+    now: float,
+    dialogue: Dialogue,
+    transaction: Transaction,
+    *,
+    inspected: Inspected,
+    stored: Content,
+) -> AcceptedMail:
+    rules, user = dialogue.rules, dialogue.user
+    reverse_path = transaction.reverse_path.address
+    addresses = [
+        path.address if path.domain else f"{path.local_part}@{rules.hostname}"
+        for path in transaction.recipients
+    ]
+    eight_bit = not inspected.content.isascii()
+    # A client may ask for SMTPUTF8 without need; then any next hop will do (RFC 6531, 3.6).
+    ascii_only = not eight_bit and reverse_path.isascii() and all(map(str.isascii, addresses))
+    return AcceptedMail(
+        id=identity,
+        accepted_at=now,
+        reverse_path=reverse_path,
+        recipients=tuple([Recipient(address) for address in dict.fromkeys(addresses)]),
+        content=stored,
+        tenant=user.tenant if user else rules.tenant,
+        message_class=inspected.message_class
+        or (user and user.message_class)
+        or rules.message_class,
+        eight_bit=eight_bit,
+        smtputf8=transaction.parameters.smtputf8 and not ascii_only,
+    )

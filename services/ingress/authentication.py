@@ -1,0 +1,34 @@
+"""The decision on what a client presented, and how long a wrong one has to wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.ingress.credentials import Authenticator
+from services.ingress.policy import User
+from services.ingress.throttle import Throttle
+from shared.logs import get_logger
+
+
+class Authentication:
+    """Checks passwords for all sessions of the process."""
+
+    def __init__(self, authenticator: Authenticator, throttle: Throttle) -> None:
+        self._authenticator = authenticator
+        self._throttle = throttle
+
+    async def decide(self, username: bytes, password: bytes, address: str) -> User | None:
+        """The user, or None, later with each failure from this address or for this name."""
+        keys = (("address", address), ("username", username))
+        user = await self._authenticator.check(username, password)
+        if user is not None:
+            self._throttle.succeeded(*keys)
+            return user
+        delay = self._throttle.failed(*keys, now=asyncio.get_running_loop().time())
+        get_logger().warning("authentication failed", client=address, delay_seconds=delay)
+        await asyncio.sleep(delay)
+        return None
+
+    def close(self) -> None:
+        """End the threads that check passwords."""
+        self._authenticator.close()

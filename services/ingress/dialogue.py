@@ -1,0 +1,259 @@
+"""One SMTP session without its socket (sans-IO): a command line in, a reply out.
+
+It owns the state of session and transaction and the order of commands (RFC 5321, 4.1.4). It reads
+no clock and writes nowhere. Where a command needs more than a reply, `mode` says so afterwards and
+the shell does it: reads the content, runs AUTH or STARTTLS, closes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import ClassVar
+
+from services.ingress import policy
+from services.ingress.policy import Rules, User
+from shared.smtp import server_replies as replies
+from shared.smtp.commands import parse_auth, parse_hello, parse_mail, parse_rcpt
+from shared.smtp.errors import ProtocolError
+from shared.smtp.lines import LineFault
+from shared.smtp.parameters import MailParameters
+from shared.smtp.paths import ForwardPath, ReversePath
+from shared.smtp.server_replies import ServerReply
+
+_HTTP_METHODS = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT"))
+"""A browser that was led here must not get its body read as commands (ALPACA)."""
+
+
+class Mode(Enum):
+    """What the octets that come next are, or what the shell has to do before."""
+
+    COMMANDS = "commands"
+    CONTENT = "content"
+    DATA_REFUSED = "data refused"
+    AUTH = "auth"
+    STARTTLS = "starttls"
+    CLOSED = "closed"
+
+
+class Transaction:
+    """What MAIL and RCPT have said so far."""
+
+    __slots__ = ("parameters", "recipients", "reverse_path")
+
+    def __init__(self, reverse_path: ReversePath, parameters: MailParameters) -> None:
+        self.reverse_path = reverse_path
+        self.parameters = parameters
+        self.recipients: list[ForwardPath] = []
+
+
+class Dialogue:
+    """The state of one session; `blocked` tells whether mail can be stored now."""
+
+    __slots__ = (
+        "_errors",
+        "_idle_commands",
+        "address",
+        "auth_argument",
+        "blocked",
+        "client_name",
+        "extended",
+        "mode",
+        "rules",
+        "secured",
+        "transaction",
+        "trusted",
+        "user",
+    )
+
+    def __init__(
+        self, rules: Rules, address: str, secured: bool, blocked: Callable[[], bool]
+    ) -> None:
+        self.rules = rules
+        self.address = address
+        self.blocked = blocked
+        self._errors = 0
+        self._idle_commands = 0
+        self.start(secured)
+
+    def start(self, secured: bool) -> None:
+        """Know nothing from the client, as at the start and after STARTTLS (RFC 3207, 4.2)."""
+        self.secured = secured
+        self.mode = Mode.COMMANDS
+        self.client_name = ""
+        self.extended = False
+        self.user: User | None = None
+        self.trusted = policy.may_relay_from(self.rules, self.address)
+        self.transaction: Transaction | None = None
+        self.auth_argument: tuple[str, ...] = ()
+
+    def command(self, line: bytes) -> ServerReply | None:
+        """Carry out one command; returns its reply, None where AUTH is to give it.
+
+        No octets raise anything.
+        """
+        verb, _, argument = line.partition(b" ")
+        handle = self._verbs.get(verb) or self._verbs.get(verb.upper())
+        if handle is None:
+            return self._unknown(verb)
+        try:
+            return handle(self, argument.rstrip(b" \t"))
+        except ProtocolError as error:
+            return error.reply
+
+    def fault(self, fault: LineFault) -> ServerReply:
+        """Answer a line that is no command."""
+        if fault is LineFault.ENDLESS:
+            self.mode = Mode.CLOSED
+            return replies.LINE_TOO_LONG
+        bare = fault is LineFault.BARE_LINE_END
+        return self._count_error(replies.BARE_LINE_END if bare else replies.LINE_TOO_LONG)
+
+    def authenticated(self, user: User) -> None:
+        """AUTH succeeded."""
+        self.user = user
+        self.trusted = True
+
+    def end_content(self) -> Transaction:
+        """The content has ended, and with it the transaction (RFC 5321, 4.1.1.4)."""
+        assert self.transaction is not None
+        transaction, self.transaction = self.transaction, None
+        self.mode = Mode.COMMANDS
+        return transaction
+
+    def accepted(self) -> None:
+        """A mail was taken: the session is of use."""
+        self._idle_commands = 0
+
+    def _unknown(self, verb: bytes) -> ServerReply:
+        if verb.upper() in _HTTP_METHODS:
+            self.mode = Mode.CLOSED
+            return replies.NOT_A_MAIL_CLIENT
+        return self._count_error(replies.NOT_RECOGNIZED)
+
+    def _count_error(self, reply: ServerReply) -> ServerReply:
+        self._errors += 1
+        if self._errors < policy.MOST_ERRORS:
+            return reply
+        self.mode = Mode.CLOSED
+        return replies.TOO_MANY_ERRORS
+
+    def _idle(self, reply: ServerReply) -> ServerReply:
+        """Answer a command that does nothing for a mail, as long as there are not too many."""
+        self._idle_commands += 1
+        if self._idle_commands <= policy.MOST_IDLE_COMMANDS:
+            return reply
+        self.mode = Mode.CLOSED
+        return replies.TOO_MANY_COMMANDS
+
+    def _ehlo(self, argument: bytes) -> ServerReply:
+        self._hello(argument)
+        self.extended = True
+        return self._idle(policy.ehlo(self.rules, self.secured, self.user is not None))
+
+    def _helo(self, argument: bytes) -> ServerReply:
+        self._hello(argument)
+        self.extended = False
+        return self._idle(policy.helo(self.rules))
+
+    def _hello(self, argument: bytes) -> None:
+        self.client_name = parse_hello(argument)
+        self.transaction = None
+
+    def _mail(self, argument: bytes) -> ServerReply:
+        if not self.client_name:
+            return replies.HELLO_FIRST
+        if self.transaction is not None:
+            return replies.NESTED_MAIL
+        reverse_path, parameters = parse_mail(argument)
+        refusal = policy.check_mail(self.rules, self.trusted, parameters)
+        if refusal is not None:
+            return refusal
+        if self.blocked():
+            return replies.BLOCKED
+        self.transaction = Transaction(reverse_path, parameters)
+        return replies.SENDER_OK
+
+    def _rcpt(self, argument: bytes) -> ServerReply:
+        transaction = self.transaction
+        if transaction is None:
+            return replies.MAIL_FIRST
+        forward_path = parse_rcpt(argument, transaction.parameters.smtputf8)
+        refusal = policy.check_recipient(self.rules, self.trusted, len(transaction.recipients))
+        if refusal is not None:
+            return refusal
+        transaction.recipients.append(forward_path)
+        return replies.RECIPIENT_OK
+
+    def _data(self, argument: bytes) -> ServerReply:
+        self.mode = Mode.DATA_REFUSED
+        if argument:
+            return replies.NO_ARGUMENT
+        if self.transaction is None:
+            return replies.MAIL_FIRST
+        if not self.transaction.recipients:
+            return replies.NO_RECIPIENTS
+        self.mode = Mode.CONTENT
+        return replies.START_CONTENT
+
+    def _rset(self, argument: bytes) -> ServerReply:
+        if argument:
+            return replies.NO_ARGUMENT
+        self.transaction = None
+        return self._idle(replies.OK)
+
+    def _noop(self, _argument: bytes) -> ServerReply:
+        return self._idle(replies.OK)
+
+    def _quit(self, argument: bytes) -> ServerReply:
+        if argument:
+            return replies.NO_ARGUMENT
+        self.mode = Mode.CLOSED
+        return replies.CLOSING
+
+    def _vrfy(self, _argument: bytes) -> ServerReply:
+        return self._idle(replies.CANNOT_VERIFY)
+
+    def _expn(self, _argument: bytes) -> ServerReply:
+        return self._idle(replies.NOT_IMPLEMENTED)
+
+    def _help(self, _argument: bytes) -> ServerReply:
+        return self._idle(replies.HELP)
+
+    def _starttls(self, argument: bytes) -> ServerReply:
+        if argument:
+            return replies.NO_ARGUMENT
+        refusal = policy.check_starttls(self.rules, self.secured)
+        if refusal is not None:
+            return refusal
+        self.mode = Mode.STARTTLS
+        return replies.READY_FOR_TLS
+
+    def _auth(self, argument: bytes) -> ServerReply | None:
+        if not (self.client_name and self.extended):
+            return replies.HELLO_FIRST
+        in_transaction = self.transaction is not None
+        refusal = policy.check_auth(self.rules, self.secured, self.user is not None, in_transaction)
+        if refusal is not None:
+            return refusal
+        self.auth_argument = parse_auth(argument)
+        if self.auth_argument[0] not in policy.MECHANISMS:
+            return replies.AUTH_MECHANISM
+        self.mode = Mode.AUTH
+        return None
+
+    _verbs: ClassVar[dict[bytes, Callable[[Dialogue, bytes], ServerReply | None]]] = {
+        b"EHLO": _ehlo,
+        b"HELO": _helo,
+        b"MAIL": _mail,
+        b"RCPT": _rcpt,
+        b"DATA": _data,
+        b"RSET": _rset,
+        b"NOOP": _noop,
+        b"QUIT": _quit,
+        b"VRFY": _vrfy,
+        b"EXPN": _expn,
+        b"HELP": _help,
+        b"STARTTLS": _starttls,
+        b"AUTH": _auth,
+    }

@@ -1,0 +1,71 @@
+"""Listening sockets: bound before anything is accepted, closed first when the service drains."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from services.ingress.server import HANDSHAKE_TIMEOUT, Context, SmtpServer
+from shared.logs import get_logger
+from shared.settings.load import ConfigError
+from shared.settings.model import ListenerSettings, ListenerTls
+
+BACKLOG = 1024
+
+
+def bind_all(listeners: Iterable[ListenerSettings]) -> list[socket.socket]:
+    """A bound socket for each listener, or none at all. Raises `ConfigError`."""
+    with ExitStack() as opened:
+        sockets = [
+            opened.enter_context(bind(number, listener))
+            for number, listener in enumerate(listeners)
+        ]
+        opened.pop_all()
+        return sockets
+
+
+def bind(number: int, listener: ListenerSettings) -> socket.socket:
+    """A bound socket that does not listen yet. Raises `ConfigError` that names the listener."""
+    family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((listener.address, listener.port))
+    except OSError as error:
+        sock.close()
+        place = f"{listener.address} port {listener.port}"
+        raise ConfigError(f"ingress.listeners.{number}: {place}: {error.strerror}") from None
+    return sock
+
+
+class Listener:
+    """One address that accepts sessions."""
+
+    def __init__(self, number: int, settings: ListenerSettings, context: Context) -> None:
+        self._number = number
+        self._settings = settings
+        self._context = context
+        self._server: asyncio.Server | None = None
+
+    async def start(self, sock: socket.socket) -> tuple[str, int]:
+        """Accept sessions on a bound socket; returns its address and port."""
+        implicit = self._settings.tls is ListenerTls.IMPLICIT
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: SmtpServer(self._context),
+            sock=sock,
+            backlog=BACKLOG,
+            ssl=self._context.tls if implicit else None,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if implicit else None,
+        )
+        address, port = sock.getsockname()[:2]
+        get_logger().info("listening", address=address, port=port, listener=self._number)
+        return address, port
+
+    def stop(self) -> None:
+        """Accept no more sessions; those that are open go on."""
+        if self._server is not None:
+            self._server.close()

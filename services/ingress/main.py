@@ -1,0 +1,91 @@
+"""Wiring of the ingress service: settings to objects, start, ready, drain. No logic."""
+
+from __future__ import annotations
+
+from services.ingress.acceptance import Acceptance
+from services.ingress.authentication import Authentication
+from services.ingress.credentials import Authenticator, load_credentials
+from services.ingress.listener import Listener, bind_all
+from services.ingress.policy import listener_rules
+from services.ingress.server import Context
+from services.ingress.sessions import Sessions
+from services.ingress.throttle import Throttle
+from services.ingress.tls import server_context
+from shared.broker.interface import Broker
+from shared.content.interface import ContentStore
+from shared.content.store import open_store
+from shared.settings.model import Settings
+
+PATIENCE = 0.6
+"""The part of the grace that open transactions get at a drain; storing needs the rest."""
+
+
+class Ingress:
+    """The service; see `shared.service.Service`. `addresses` are those it listens on."""
+
+    name = "ingress"
+
+    def __init__(self, settings: Settings, broker: Broker, store: ContentStore) -> None:
+        ingress = settings.ingress
+        self._settings = settings
+        self.addresses: list[tuple[str, int]] = []
+        self._sessions = Sessions(ingress.max_connections, ingress.command_timeout / 1000)
+        self._acceptance = Acceptance(broker, store, settings.content_store.inline_max_bytes)
+        self._authentication = _authentication(settings)
+        tls = server_context(ingress.tls) if ingress.tls else None
+        self._listeners = [
+            Listener(
+                number,
+                listener,
+                Context(
+                    listener_rules(settings, listener),
+                    self._sessions,
+                    self._acceptance,
+                    self._authentication,
+                    tls,
+                ),
+            )
+            for number, listener in enumerate(ingress.listeners)
+        ]
+
+    async def start(self) -> None:
+        """Bind every address, then accept. Raises `ConfigError` for one that cannot be had."""
+        sockets = bind_all(self._settings.ingress.listeners)
+        self._sessions.start()
+        for listener, sock in zip(self._listeners, sockets, strict=True):
+            self.addresses.append(await listener.start(sock))
+
+    def ready(self) -> str:
+        """Whether sessions are welcome."""
+        return "" if self.addresses else "not listening"
+
+    async def drain(self) -> None:
+        """Accept no session, let open ones finish their transaction, wait for what is stored."""
+        for listener in self._listeners:
+            listener.stop()
+        await self._sessions.drain(PATIENCE * self._settings.shutdown_grace / 1000)
+        await self._acceptance.wait_idle()
+        self._sessions.stop()
+        if self._authentication is not None:
+            self._authentication.close()
+
+
+def _authentication(settings: Settings) -> Authentication | None:
+    path = settings.ingress.credentials_file
+    if path is None:
+        return None
+    return Authentication(Authenticator(load_credentials(path)), Throttle())
+
+
+def build(settings: Settings, broker: Broker) -> Ingress:
+    """The service, not listening yet. Raises `ConfigError`."""
+    check_files(settings)
+    return Ingress(settings, broker, open_store(settings.content_store))
+
+
+def check_files(settings: Settings) -> None:
+    """Raise `ConfigError` for a certificate, key or credentials file that cannot be used."""
+    if settings.ingress.tls is not None:
+        server_context(settings.ingress.tls)
+    if settings.ingress.credentials_file is not None:
+        load_credentials(settings.ingress.credentials_file)

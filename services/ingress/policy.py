@@ -1,0 +1,156 @@
+"""Who may send, and what is offered to whom (pure).
+
+`Rules` is what one listener was configured with; every decision is a function of it and of what
+is known about the client. A decision that refuses returns the reply.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.messages.model import MessageClass
+from shared.settings.model import ListenerAuth, ListenerSettings, ListenerTls, Settings
+from shared.settings.values import Network
+from shared.smtp.parameters import MailParameters
+from shared.smtp.server_replies import (
+    AUTH_DONE,
+    AUTH_IN_TRANSACTION,
+    AUTH_NEEDS_TLS,
+    AUTH_NOT_OFFERED,
+    AUTH_REQUIRED,
+    RELAY_DENIED,
+    TLS_ACTIVE,
+    TLS_NOT_OFFERED,
+    TOO_LARGE,
+    TOO_MANY_RECIPIENTS,
+    ServerReply,
+    greeting,
+    hello,
+)
+
+MECHANISMS = ("PLAIN", "LOGIN")
+MOST_ERRORS = 10
+"""Unknown commands and broken lines in one session."""
+MOST_IDLE_COMMANDS = 100
+"""Commands since the last accepted mail that do nothing for one: NOOP, RSET, EHLO and the like."""
+MOST_AUTH_FAILURES = 5
+"""Wrong passwords in one session."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """One listener's rules; there is one object a listener. Sizes are in octets."""
+
+    hostname: str
+    tls: ListenerTls
+    auth: ListenerAuth
+    auth_without_tls: bool
+    relay_networks: tuple[Network, ...]
+    tenant: str
+    message_class: MessageClass
+    max_message_bytes: int
+    max_recipients: int
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who authenticated. `message_class` None leaves the choice to the listener."""
+
+    username: str
+    tenant: str
+    message_class: MessageClass | None = None
+
+
+def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
+    """The rules of one configured listener."""
+    return Rules(
+        hostname=settings.hostname,
+        tls=listener.tls,
+        auth=listener.auth,
+        auth_without_tls=listener.auth_without_tls,
+        relay_networks=listener.relay_networks,
+        tenant=listener.tenant,
+        message_class=listener.message_class,
+        max_message_bytes=settings.ingress.max_message_bytes,
+        max_recipients=settings.ingress.max_recipients,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def may_relay_from(rules: Rules, address: str) -> bool:
+    """Whether a client at this IP address may relay without AUTH."""
+    client = ipaddress.ip_address(address)
+    if isinstance(client, ipaddress.IPv6Address) and client.ipv4_mapped:
+        client = client.ipv4_mapped
+    return any(client in network for network in rules.relay_networks)
+
+
+@functools.lru_cache(maxsize=64)
+def banner(rules: Rules) -> ServerReply:
+    """The first line of a session."""
+    return greeting(rules.hostname)
+
+
+@functools.lru_cache(maxsize=64)
+def helo(rules: Rules) -> ServerReply:
+    """The answer to HELO."""
+    return hello(rules.hostname)
+
+
+@functools.lru_cache(maxsize=256)
+def ehlo(rules: Rules, secured: bool, authenticated: bool) -> ServerReply:
+    """The answer to EHLO: what is offered in this state of the session."""
+    return hello(rules.hostname, _extensions(rules, secured, authenticated))
+
+
+def _extensions(rules: Rules, secured: bool, authenticated: bool) -> Iterator[str]:
+    yield "PIPELINING"
+    yield f"SIZE {rules.max_message_bytes}"
+    if check_starttls(rules, secured) is None:
+        yield "STARTTLS"
+    if check_auth(rules, secured, authenticated) is None:
+        yield f"AUTH {' '.join(MECHANISMS)}"
+    yield "ENHANCEDSTATUSCODES"
+    yield "8BITMIME"
+    yield "SMTPUTF8"
+
+
+def check_starttls(rules: Rules, secured: bool) -> ServerReply | None:
+    """Why STARTTLS is refused (RFC 3207, 4)."""
+    if secured:
+        return TLS_ACTIVE
+    return None if rules.tls is ListenerTls.STARTTLS else TLS_NOT_OFFERED
+
+
+def check_auth(
+    rules: Rules, secured: bool, authenticated: bool, in_transaction: bool = False
+) -> ServerReply | None:
+    """Why AUTH is refused (RFC 4954, 4)."""
+    if rules.auth is ListenerAuth.NONE:
+        return AUTH_NOT_OFFERED
+    if not (secured or rules.auth_without_tls):
+        return AUTH_NEEDS_TLS
+    if authenticated:
+        return AUTH_DONE
+    return AUTH_IN_TRANSACTION if in_transaction else None
+
+
+def check_mail(rules: Rules, trusted: bool, parameters: MailParameters) -> ServerReply | None:
+    """Why MAIL is refused. `trusted`: authenticated, or in a network that may relay."""
+    if not trusted and rules.auth is ListenerAuth.REQUIRED:
+        return AUTH_REQUIRED
+    return TOO_LARGE if parameters.size > rules.max_message_bytes else None
+
+
+def check_recipient(rules: Rules, trusted: bool, recipients: int) -> ServerReply | None:
+    """Why a further recipient is refused, after `recipients` were taken.
+
+    Nothing is final here, so whoever may not relay may not send to any domain: no form of address
+    makes a difference.
+    """
+    if not trusted:
+        return RELAY_DENIED
+    return TOO_MANY_RECIPIENTS if recipients >= rules.max_recipients else None

@@ -1,0 +1,363 @@
+"""One session's socket: octets to lines and content, replies to octets, in `data_received`.
+
+Everything frequent happens synchronously, in as many steps as there are blocks, and all replies
+to one block leave in one write. Only AUTH and STARTTLS run as tasks. What a session holds is
+bounded: reading stops while a reply is owed and input piles up, or while the client does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any, cast
+
+from services.ingress.acceptance import Acceptance
+from services.ingress.authentication import Authentication
+from services.ingress.dialogue import Dialogue, Mode
+from services.ingress.exchange import AuthExchange
+from services.ingress.policy import MOST_AUTH_FAILURES, Rules, banner
+from services.ingress.sessions import Sessions
+from shared import metrics
+from shared.logs import get_logger
+from shared.smtp import server_replies as replies
+from shared.smtp.data import DataFault, DataReader
+from shared.smtp.errors import ProtocolError
+from shared.smtp.lines import LineReader
+from shared.smtp.server_replies import ServerReply
+
+MOST_UNREAD = 65_536
+"""Octets that wait while a reply is owed, before we stop reading."""
+PROGRESS = 4096
+"""Octets of content that count as activity: a drip of single octets does not."""
+HANDSHAKE_TIMEOUT = 30.0
+
+# Why no further command is carried out now; a set of bits. Plain numbers: this is the hot path.
+_STORING = 1
+_AUTH = 2
+_TLS = 4
+_CHOKED = 8
+_CLOSED = 16
+
+_count_refusal = {
+    reason: metrics.refused_messages.labels(reason).inc for reason in metrics.REFUSALS
+}
+_DATA_FAULTS = {
+    DataFault.TOO_LARGE: replies.TOO_LARGE,
+    DataFault.BARE_LINE_END: replies.BARE_CONTENT_LINE_END,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all sessions of one listener share."""
+
+    rules: Rules
+    sessions: Sessions
+    acceptance: Acceptance
+    authentication: Authentication | None = None
+    tls: SSLContext | None = None
+
+
+class SmtpServer(AuthExchange):
+    """The protocol object of one connection."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._link: asyncio.Transport | None = None
+        self._dialogue: Dialogue
+        self.lines = LineReader()
+        self._line_waiter = None
+        self._content: DataReader | None = None
+        self._out: list[bytes] = []
+        self._holds = 0
+        self._paused = False
+        self._eof = False
+        self._progress = 0
+        self._auth_failures = 0
+        self._task: asyncio.Task[None] | None = None
+        self.seen = 0.0
+
+    # What the loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there: greet it, or send it away."""
+        context = self._context
+        self._link = cast("asyncio.Transport", transport)
+        secured = transport.get_extra_info("sslcontext") is not None
+        address = _address(transport.get_extra_info("peername"))
+        self._dialogue = Dialogue(context.rules, address, secured, context.acceptance.blocked)
+        if context.sessions.draining:
+            self._end(replies.SHUTTING_DOWN)
+        elif not context.sessions.add(self):
+            self._end(replies.TOO_MANY_SESSIONS)
+        else:
+            self._link.write(banner(context.rules).wire)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client is gone. A mail that is being stored goes on without it."""
+        self._link = None
+        self._content = None
+        self._holds |= _CLOSED
+        self._context.sessions.remove(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Octets have come."""
+        if self._holds & _CLOSED:
+            return
+        try:
+            if self._content is not None:
+                self._read_content(data)
+            else:
+                self.lines.feed(data)
+            if self._holds & _AUTH:
+                self.wake_exchange()
+            self._run()
+        except Exception:
+            get_logger().exception("a session failed", client=self._dialogue.address)
+            self._end(replies.TROUBLE)
+
+    def eof_received(self) -> bool:
+        """The client sends no more; True keeps the link for a reply that is still owed."""
+        self._eof = bool(self._holds & (_STORING | _CHOKED)) and not self._dialogue.secured
+        return self._eof
+
+    def pause_writing(self) -> None:
+        """The client does not read its replies."""
+        self._holds |= _CHOKED
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._holds &= ~_CHOKED
+        self._run()
+
+    # What `Sessions` calls.
+
+    def time_out(self) -> None:
+        """Nothing useful has come for too long."""
+        if self._holds & (_CHOKED | _CLOSED):
+            if self._link is not None:
+                self._link.abort()
+        elif not self._holds & (_STORING | _TLS):
+            self._end(replies.IDLE_TOO_LONG)
+
+    def drain(self, patience_over: bool) -> None:
+        """End now if nothing is under way; else `_run` does after the transaction."""
+        busy = self._holds or self._dialogue.transaction is not None
+        if self._holds & _TLS and patience_over and self._link is not None:
+            self._link.abort()
+        elif not busy or (patience_over and not self._holds & _STORING):
+            self._end(replies.SHUTTING_DOWN)
+
+    # Reading.
+
+    def _run(self) -> None:
+        """Carry out what was received, as far as nothing holds it up; send all replies."""
+        while not self._holds and self._content is None:
+            line = self.lines.next()
+            if line is None:
+                break
+            self.seen = self._context.sessions.now
+            dialogue = self._dialogue
+            reply = dialogue.command(line) if isinstance(line, bytes) else dialogue.fault(line)
+            if reply is not None:
+                self._reply(reply)
+            if dialogue.mode is not Mode.COMMANDS:
+                self._change_mode(dialogue)
+        self._flush()
+        if self._holds or self._paused or self._eof:
+            self._regulate()
+        if self._context.sessions.draining:
+            self.drain(patience_over=False)
+
+    def _change_mode(self, dialogue: Dialogue) -> None:
+        mode = dialogue.mode
+        if mode is Mode.CONTENT:
+            self._content = DataReader(self._context.rules.max_message_bytes)
+            self._progress = 0
+            # A client that did not wait for 354 is taken at its word: this is content.
+            if len(self.lines):
+                self._read_content(self.lines.take_rest())
+        elif mode is Mode.CLOSED:
+            self._close()
+        elif mode is Mode.DATA_REFUSED:
+            self._after_refused_data(dialogue)
+        elif mode is Mode.AUTH:
+            self._hold_for(_AUTH, self._run_auth(dialogue))
+        else:
+            self._start_tls()
+
+    def _after_refused_data(self, dialogue: Dialogue) -> None:
+        """Nothing may follow DATA before its reply (RFC 2920, 3.1).
+
+        If something did it is a content, and must not be read as commands.
+        """
+        dialogue.mode = Mode.COMMANDS
+        if len(self.lines):
+            self._end(replies.UNSYNCHRONIZED)
+
+    def _read_content(self, data: bytes) -> None:
+        content = self._content
+        assert content is not None
+        rest = content.feed(data)
+        if rest is None:
+            self._note_progress(len(data))
+            return
+        self._content = None
+        self.lines.feed(rest)
+        self.seen = self._context.sessions.now
+        transaction = self._dialogue.end_content()
+        result = content.result()
+        if isinstance(result, DataFault):
+            self._reply(_DATA_FAULTS[result])
+            return
+        accept = self._context.acceptance.accept
+        reply = accept(self._dialogue, transaction, result, self._answer)
+        if reply is None:
+            self._holds |= _STORING
+        else:
+            self._reply(reply)
+
+    def _note_progress(self, octets: int) -> None:
+        self._progress += octets
+        if self._progress >= PROGRESS:
+            self._progress = 0
+            self.seen = self._context.sessions.now
+
+    def _answer(self, reply: ServerReply) -> None:
+        """The reply to a content, once custody is settled."""
+        self._holds &= ~_STORING
+        if self._link is None:
+            return
+        if reply.positive:
+            self._dialogue.accepted()
+        self._reply(reply)
+        if self._context.sessions.draining:
+            self._end(replies.SHUTTING_DOWN)
+        else:
+            self._run()
+
+    # Writing and closing.
+
+    def write(self, octets: bytes) -> None:
+        """Send, unless the client is gone."""
+        if self._link is not None:
+            self._link.write(octets)
+
+    def _reply(self, reply: ServerReply) -> None:
+        self._out.append(reply.wire)
+        if reply.refusal:
+            _count_refusal[reply.refusal]()
+
+    def _flush(self) -> None:
+        if self._out:
+            octets = b"".join(self._out)
+            self._out.clear()
+            self.write(octets)
+
+    def _end(self, reply: ServerReply) -> None:
+        if not self._holds & _CLOSED:
+            self._reply(reply)
+            self._close()
+
+    def _close(self) -> None:
+        """Send what is left and close; nothing that was received is looked at any more."""
+        self._holds |= _CLOSED
+        self._content = None
+        self.lines.take_rest()
+        self._flush()
+        if self._link is not None:
+            self._link.close()
+
+    def _regulate(self) -> None:
+        """Stop or start reading by what holds us up; close when the client's half is closed."""
+        if self._link is None or self._holds & _TLS:
+            return
+        choked = self._holds & _CHOKED
+        paused = bool(choked or (self._holds and len(self.lines) > MOST_UNREAD))
+        if paused and not self._paused:
+            self._link.pause_reading()
+        elif self._paused and not paused:
+            self._link.resume_reading()
+        self._paused = paused
+        if self._eof and not self._holds:
+            self._close()
+
+    # AUTH and STARTTLS.
+
+    def _hold_for(self, hold: int, work: Coroutine[Any, Any, None]) -> None:
+        self._flush()
+        self._holds |= hold
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    def _release(self, hold: int) -> None:
+        self._task = None
+        self._dialogue.mode = Mode.COMMANDS
+        self._holds &= ~hold
+        self._run()
+
+    def _start_tls(self) -> None:
+        assert self._link is not None
+        # Plain text that came after STARTTLS is not from inside TLS (RFC 3207, 4.2; CVE-2011-0411).
+        self.lines.take_rest()
+        self._link.pause_reading()
+        self._hold_for(_TLS, self._upgrade())
+
+    async def _upgrade(self) -> None:
+        loop, link, context = asyncio.get_running_loop(), self._link, self._context.tls
+        assert link is not None
+        assert context is not None
+        try:
+            self._link = await loop.start_tls(
+                link,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            )
+        except OSError:
+            link.abort()
+            self.connection_lost(None)
+            return
+        self._dialogue.start(secured=True)
+        self.seen = self._context.sessions.now
+        self._release(_TLS)
+
+    async def _run_auth(self, dialogue: Dialogue) -> None:
+        try:
+            reply = await self._auth_reply(dialogue)
+        except ProtocolError as error:
+            reply = error.reply
+        except Exception as error:
+            # Only its kind: the text might hold what the client presented.
+            get_logger().error("authentication not possible", error=type(error).__name__)
+            reply = replies.AUTH_TROUBLE
+        if reply is not None:
+            self._reply(reply)
+        if self._auth_failures >= MOST_AUTH_FAILURES:
+            self._end(replies.TOO_MANY_FAILURES)
+        self._release(_AUTH)
+
+    async def _auth_reply(self, dialogue: Dialogue) -> ServerReply | None:
+        """The reply to an exchange; None if it failed on the way and that was answered."""
+        authentication = self._context.authentication
+        assert authentication is not None
+        presented = await self.exchange(dialogue.auth_argument)
+        dialogue.auth_argument = ()
+        if presented is None:
+            return None
+        user = await authentication.decide(presented.login, presented.password, dialogue.address)
+        if user is None:
+            self._auth_failures += 1
+            return replies.AUTH_FAILED
+        dialogue.authenticated(user)
+        return replies.AUTH_OK
+
+
+def _address(peername: tuple[Any, ...] | None) -> str:
+    """The client's IP address without a zone; loopback where the client is gone already."""
+    return str(peername[0]).partition("%")[0] if peername else "127.0.0.1"

@@ -1,0 +1,41 @@
+"""The server's TLS context, from the configured certificate and key."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from shared.settings.load import ConfigError
+from shared.settings.model import TlsSettings
+
+
+def server_context(settings: TlsSettings) -> ssl.SSLContext:
+    """TLS 1.2 or newer. Raises `ConfigError` that names the setting which cannot be used."""
+    _check_readable("ingress.tls.certificate", settings.certificate)
+    _check_readable("ingress.tls.key", settings.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(settings.certificate, settings.key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        setting, why = _blame(settings, error)
+        raise ConfigError(f"{setting}: {why}") from None
+    return context
+
+
+def _check_readable(setting: str, path: Path) -> None:
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{setting}: {path}: {error.strerror}") from None
+
+
+def _blame(settings: TlsSettings, error: Exception) -> tuple[str, str]:
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return "ingress.tls.key", f"{settings.key}: not the key of {settings.certificate}"
+    try:
+        ssl.create_default_context(cafile=str(settings.certificate))
+    except ssl.SSLError:
+        return "ingress.tls.certificate", f"{settings.certificate}: not a certificate in PEM form"
+    return "ingress.tls.key", f"{settings.key}: not an unencrypted private key in PEM form"
