@@ -28,9 +28,10 @@ class Display:
         self._totals = (messages, recipients)
         self._clock = clock
         self._next_line = 0.0
+        self._counts = self._shown = (-1, -1)
         self._bars = Progress(
             TextColumn("  {task.description}"),
-            BarColumn(bar_width=40),
+            BarColumn(40, complete_style="cyan", finished_style="green"),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=console,
@@ -50,15 +51,24 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         self._bars.stop()
+        if self._counts != self._shown:
+            self._print_line()
 
     def update(self, submitted: int, settled: int) -> None:
         """Show these counts; call it often."""
         self._bars.update(self._submitted, completed=submitted)
         self._bars.update(self._settled, completed=settled)
-        if not self._console.is_terminal and self._clock() >= self._next_line:
+        self._counts = (submitted, settled)
+        if self._clock() >= self._next_line:
             self._next_line = self._clock() + LINE_INTERVAL
-            messages, recipients = self._totals
-            self._console.print(
-                f"  {submitted:,} of {messages:,} messages accepted, "
-                f"{settled:,} of {recipients:,} recipients settled"
-            )
+            self._print_line()
+
+    def _print_line(self) -> None:
+        if self._console.is_terminal:
+            return
+        self._shown = submitted, settled = self._counts
+        messages, recipients = self._totals
+        self._console.print(
+            f"  {submitted:,} of {messages:,} messages accepted, "
+            f"{settled:,} of {recipients:,} recipients settled"
+        )

@@ -70,7 +70,7 @@ def verdict(result: Result) -> str:
 def table(result: Result) -> Table:
     """The table."""
     grid = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
-    grid.add_column(min_width=34)
+    grid.add_column(min_width=32)
     grid.add_column(justify="right", min_width=10)
     grid.add_column(style="dim")
     for title, value, remark in _counts(result):
@@ -85,9 +85,9 @@ def _counts(result: Result) -> list[tuple[str, str, str]]:
     account = result.account
     return [
         ("accepted", f"{account.recipients:,}", f"recipients of {account.messages:,} messages"),
-        ("delivered", f"{account.delivered:,}", "content unchanged, by its SHA-256"),
+        ("delivered", f"{account.delivered:,}", "contents unchanged"),
         ("deferred first", f"{account.deferred_first:,}", "of those delivered"),
-        ("bounced with DSN", f"{account.bounced:,}", ""),
+        ("bounced with DSN", f"{account.bounced:,}", "refused mailboxes"),
         ("parked", f"{account.parked:,}", _parked_remark(result)),
         ("lost", f"{len(account.lost):,}", ""),
         ("unexpected", f"{len(account.unexpected):,}", ""),
@@ -97,13 +97,13 @@ def _counts(result: Result) -> list[tuple[str, str, str]]:
 
 def _parked_remark(result: Result) -> str:
     count = result.parked_messages
-    return f"{count:,} messages in all, by the services' metrics" if count else ""
+    return f"{count:,} messages in all" if count else ""
 
 
 def _speeds(speeds: Speeds) -> list[tuple[str, str, str]]:
     return [
         ("messages a second, accepted", _rate(speeds.accept_rate), "first MAIL to last 250"),
-        ("messages a second, end to end", _rate(speeds.whole_rate), "until the last retry arrived"),
+        ("messages a second, end to end", _rate(speeds.whole_rate), "to the last retry"),
         ("accept, p50 / p99", _pair(speeds.accept), "MAIL to 250"),
         ("accept to delivered, p50 / p99", _pair(speeds.delivered_at_once), "at the first attempt"),
         ("accept to delivered, p50 / p99", _pair(speeds.delivered_late), "deferred first"),

@@ -7,7 +7,7 @@ from rich.console import Console
 from services.demo.progress import LINE_INTERVAL, Display
 
 
-def test_without_a_terminal_there_is_a_plain_line_now_and_then() -> None:
+def test_without_a_terminal_there_are_plain_lines_now_and_then_and_at_the_end() -> None:
     text = io.StringIO()
     now = 100.0
     with Display(Console(file=text), 2000, 6000, clock=lambda: now) as display:
@@ -15,9 +15,11 @@ def test_without_a_terminal_there_is_a_plain_line_now_and_then() -> None:
         display.update(10, 5)
         now += LINE_INTERVAL
         display.update(1500, 20)
+        display.update(2000, 6000)
     assert text.getvalue().splitlines() == [
         "  0 of 2,000 messages accepted, 0 of 6,000 recipients settled",
         "  1,500 of 2,000 messages accepted, 20 of 6,000 recipients settled",
+        "  2,000 of 2,000 messages accepted, 6,000 of 6,000 recipients settled",
     ]
 
 
