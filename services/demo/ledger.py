@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from services.demo.accounting import Accepted, Account, Arrival, Pair, Speeds, measure, settle
 from services.demo.plan import Planned, must_bounce
-from services.demo.reports import Arrived, Bounced, Report
-
-
-class _ParkedLine(msgspec.Struct):
-    event: str = ""
-    mail_id: str = ""
-    recipients: tuple[str, ...] = ()
-
-
-_line_decoder = msgspec.json.Decoder(_ParkedLine)
+from services.demo.reports import Arrived, Bounced, Report, failed_recipients
+from shared.messages.codec import Message
+from shared.messages.model import DeliveryJob, Event
 
 
 class Ledger:
@@ -80,17 +71,20 @@ class Ledger:
             self._bounces += pairs
             self._settled.update(pairs)
 
-    def read_logs(self, lines: Iterable[bytes]) -> None:
-        """Learn from the services' logs which recipients were parked."""
-        for line in lines:
-            if b'"parked"' not in line:
-                continue
-            parked = _read_line(line)
-            demo_id = self._demo_ids.get(parked.mail_id)
-            if parked.event == "parked" and demo_id is not None:
-                pairs = {(demo_id, path) for path in parked.recipients}
-                self._parked |= pairs
-                self._settled |= pairs
+    def park(self, message: Message) -> None:
+        """A message lies in the parking queue."""
+        if isinstance(message, Event):
+            return
+        mail_id = message.mail_id if isinstance(message, DeliveryJob) else message.id
+        demo_id = self._demo_ids.get(mail_id)
+        paths = [recipient.address for recipient in message.recipients]
+        if demo_id is None and message.reverse_path == "":
+            # A DSN: what it tells of is parked with it.
+            demo_id = paths[0].partition("@")[0]
+            paths = list(failed_recipients(bytes(message.content.inline)))
+        pairs = {(demo_id, path) for path in paths if demo_id and self._ours(demo_id)}
+        self._parked |= pairs
+        self._settled |= pairs
 
     def account(self) -> Account:
         """The account so far."""
@@ -102,10 +96,3 @@ class Ledger:
 
     def _ours(self, demo_id: str) -> bool:
         return demo_id.startswith(self._run)
-
-
-def _read_line(line: bytes) -> _ParkedLine:
-    try:
-        return _line_decoder.decode(line)
-    except msgspec.MsgspecError:
-        return _ParkedLine()

@@ -22,11 +22,13 @@ from rich.console import Console
 
 from services.demo.client import Submission, submit_all
 from services.demo.ledger import Ledger
+from services.demo.parking import read_parked
 from services.demo.plan import Contents, Planned, plan_messages
 from services.demo.progress import Display
 from services.demo.report import Result, problems, table, verdict
 from services.demo.reports import Listening, read_report
 from services.demo.stack import Stack, StackError, broker_name, receivers_process
+from shared.broker.interface import Unavailable
 from shared.settings.load import ConfigError
 
 SEED = 20_260
@@ -159,9 +161,11 @@ class Demo:
     async def _look_for_parked(self, stack: Stack) -> None:
         parked = await stack.parked()
         if parked > self._parked:
-            self._parked = parked
-            for name in ("router", "delivery"):
-                self._ledger.read_logs(stack.log(name).read_bytes().splitlines())
+            # While the broker is away those recipients stay open; the next look may see them.
+            with contextlib.suppress(Unavailable):
+                for message in await read_parked(stack.settings):
+                    self._ledger.park(message)
+                self._parked = parked
 
     def _not_accepted(self, _planned: Planned, reply: str) -> None:
         self._refusals.append(reply)

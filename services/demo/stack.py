@@ -98,7 +98,7 @@ class Stack:
         self._config = folder / "postroad.yaml"
         settings = configuration(folder, broker, receivers, self._ports)
         self._config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        load_settings(self._config)
+        self.settings = load_settings(self._config)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     def log(self, name: str) -> Path:
