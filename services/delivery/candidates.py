@@ -16,8 +16,12 @@ from shared.messages.model import MailExchanger
 from shared.messages.outcome import Deferred, Failed
 from shared.smtp.replies import Reply
 
+MOST_HOSTS = 10
 MOST_CANDIDATES = 20
-"""Addresses tried for one connection: a zone may list any number."""
+"""Hosts and addresses tried for one connection: a zone may list any number."""
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""RFC 6052: the last 32 bits are an IPv4 address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,10 @@ Found = Sequence[tuple[MailExchanger, AddressAnswer]]
 
 
 def in_order(exchangers: Iterable[MailExchanger], chance: random.Random) -> list[MailExchanger]:
-    """Lower preference first, equal ones shuffled."""
+    """Lower preference first, equal ones shuffled; the best of them if there are many."""
     shuffled = list(exchangers)
     chance.shuffle(shuffled)
-    return sorted(shuffled, key=lambda exchanger: exchanger.preference)
+    return sorted(shuffled, key=lambda exchanger: exchanger.preference)[:MOST_HOSTS]
 
 
 def literal(host: str) -> Addresses | None:
@@ -48,14 +52,35 @@ def literal(host: str) -> Addresses | None:
         return None
 
 
-def is_public(address: str) -> bool:
-    """Whether an address lies in the public Internet; also the IPv4 address inside an IPv6 one."""
-    parsed = ipaddress.ip_address(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour
-        if inner is not None:
-            return is_public(str(inner))
-    return parsed.is_global and not parsed.is_multicast
+def is_public(text: str) -> bool:
+    """Whether a stranger's zone may make us connect there.
+
+    Not loopback, private, shared (CGNAT), link-local, multicast, unspecified or reserved, in no
+    disguise: v4-mapped, 6to4, Teredo and NAT64 addresses carry an IPv4 address.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return _is_global(address)
+    if address.scope_id is not None or address.ipv4_mapped is not None:
+        return False
+    if address in _NAT64:
+        return _is_global(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    if address.sixtofour is not None:
+        return _is_global(address.sixtofour)
+    return address.teredo is None and not address.is_site_local and _is_global(address)
+
+
+def _is_global(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    # The standard library counts some reserved and multicast ranges as global.
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not address.is_unspecified
+    )
 
 
 def candidates(
