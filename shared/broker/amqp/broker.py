@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from amqp.exceptions import AMQPError, NotFound
-from kombu import Connection
+from amqp.exceptions import AMQPError
 
 from shared import metrics
+from shared.broker.amqp.connection import LinkOptions, count
+from shared.broker.amqp.consumer import AmqpConsumer
 from shared.broker.amqp.consuming import (
     Cancel,
     Command,
@@ -27,7 +27,7 @@ from shared.broker.amqp.consuming import (
     Verb,
 )
 from shared.broker.amqp.delivery import AmqpDelivery
-from shared.broker.amqp.link import CONNECT_SECONDS, Link, LinkOptions
+from shared.broker.amqp.link import Link
 from shared.broker.amqp.publishing import Publish, Publishing, Results
 from shared.broker.interface import (
     Consumer,
@@ -68,6 +68,7 @@ class AmqpBroker:
         self._consuming_work: Consuming | None = None
         self._consumers: list[AmqpConsumer] = []
         self._open_publishes = 0
+        self._retries: set[Callable[[], None]] = set()
 
     @property
     def usable(self) -> bool:
@@ -87,7 +88,7 @@ class AmqpBroker:
         loop = asyncio.get_running_loop()
         confirm_timeout = self._settings.confirm_timeout / 1000
         work = Publishing(loop, self._report, confirm_timeout, self._topology)
-        self._publishing = work.link = Link(self._options("publishing"), work)
+        self._publishing = Link(self._options("publishing"), work, loop)
         self._publishing.start()
 
     def _options(self, purpose: str) -> LinkOptions:
@@ -115,7 +116,9 @@ class AmqpBroker:
             _fail(done, Unavailable("no connection to the broker"))
             return done
         self._open_publishes += 1
-        link.submit(Publish(routing_key, message.body, message.message_id, message.headers, done))
+        link.commands.submit(
+            Publish(routing_key, message.body, message.message_id, message.headers, done)
+        )
         return done
 
     def _report(self, results: Results) -> None:
@@ -133,47 +136,60 @@ class AmqpBroker:
         link = self._consuming or self._open_consuming()
         consumer = AmqpConsumer(queue, prefetch, handler, self)
         self._consumers.append(consumer)
-        link.submit(Subscribe(consumer.subscription))
+        link.commands.submit(Subscribe(consumer.subscription))
         return consumer
 
     def _open_consuming(self) -> Link[Command]:
-        work = Consuming(asyncio.get_running_loop())
-        link = work.link = Link(self._options("consuming"), work)
-        self._consuming, self._consuming_work = link, work
+        loop = asyncio.get_running_loop()
+        self._consuming_work = work = Consuming(loop, self._topology)
+        self._consuming = link = Link(self._options("consuming"), work, loop)
         link.start()
         return link
 
     async def cancel(self, subscription: Subscription) -> None:
-        """Return when the broker sends no more to this consumer, or the connection is gone."""
+        """See `Canceller.cancel`; also returns when the connection is gone."""
         if self._consuming is None or self._closing:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._consuming.submit(Cancel(subscription, done))
+        self._consuming.commands.submit(Cancel(subscription, done))
         await asyncio.wait([done], timeout=CLOSE_SECONDS)
 
-    def settle(self, subscription: Subscription, generation: int, tag: int, verb: Verb) -> None:
+    def settle(self, delivery: AmqpDelivery, verb: Verb) -> None:
         """See `Courier.settle`."""
-        if self._consuming is not None:
-            self._consuming.submit(Settle(subscription, generation, tag, verb))
+        if self._consuming is None or self._closing:
+            return
+        subscription = delivery.subscription
+        command = Settle(subscription, delivery.generation, delivery.tag, verb)
+        # Late enough to go with others, early enough to keep the broker sending.
+        self._consuming.commands.submit_later(command, enough=1 + subscription.prefetch // 8)
 
-    def is_current(self, generation: int) -> bool:
+    def is_current(self, delivery: AmqpDelivery) -> bool:
         """See `Courier.is_current`."""
-        link = self._consuming
-        return link is not None and not self._closing and link.generation == generation
+        return not self._closing and delivery.generation == delivery.subscription.generation
 
     def release(self, delivery: AmqpDelivery) -> None:
         """See `Courier.release`: before 4.3 a requeue counts, so the message goes in anew."""
         work = self._consuming_work
-        if work is None or not work.counts_nacks or not self.is_current(delivery.generation):
-            delivery.settle(Verb.REQUEUE)
+        if work is None or not work.counts_nacks or not self.is_current(delivery):
+            self.settle(delivery, Verb.REQUEUE)
             return
         again = Outgoing(
             delivery.queue, delivery.body, delivery.message_id, headers=delivery.headers
         )
         # custody: stored again and confirmed, then acknowledged; on trouble the requeue counts.
         self.publish(again).add_done_callback(
-            lambda future: delivery.settle(Verb.REQUEUE if future.exception() else Verb.ACK)
+            lambda future: self.settle(delivery, Verb.REQUEUE if future.exception() else Verb.ACK)
         )
+
+    def try_later(self, seconds: float, again: Callable[[], None]) -> None:
+        """See `Courier.try_later`."""
+        self._retries.add(again)
+        asyncio.get_running_loop().call_later(seconds, self._try_again, again)
+
+    def _try_again(self, again: Callable[[], None]) -> None:
+        if again in self._retries:
+            self._retries.discard(again)
+            again()
 
     def limit(self, queue: str) -> int | None:
         """See `Courier.limit`."""
@@ -182,16 +198,9 @@ class AmqpBroker:
     async def depths(self) -> Mapping[str, int]:
         """Messages ready in each declared queue. Raises `Unavailable`."""
         try:
-            return await asyncio.to_thread(self._count)
+            return await asyncio.to_thread(count, self._options("counting"))
         except (AMQPError, OSError) as error:
             raise Unavailable(str(error)) from error
-
-    def _count(self) -> dict[str, int]:
-        url = self._settings.url
-        with Connection(
-            url, ssl=url.startswith("amqps:"), connect_timeout=CONNECT_SECONDS
-        ) as connection:
-            return {queue.name: _depth(connection, queue.name) for queue in self._topology.queues}
 
     async def close(self) -> None:
         """Stop the consumers, settle what is under way, give the rest back, disconnect."""
@@ -201,6 +210,8 @@ class AmqpBroker:
             await consumer.stop()
         await self._settled_publishes()
         self._closing = True
+        for again in list(self._retries):
+            self._try_again(again)
         for link in (self._consuming, self._publishing):
             if link is not None:
                 await link.stop(CLOSE_SECONDS)
@@ -214,49 +225,6 @@ class AmqpBroker:
                     await asyncio.sleep(0.005)
         except TimeoutError:
             get_logger().warning("publishes without a confirm", waiting=self._open_publishes)
-
-
-class AmqpConsumer:
-    """See `shared.broker.interface.Consumer`."""
-
-    def __init__(self, queue: str, prefetch: int, handler: Handler, broker: AmqpBroker) -> None:
-        self._handler = handler
-        self._broker = broker
-        self._stopped = False
-        self.subscription = Subscription(queue, prefetch, self._deliver)
-
-    async def stop(self) -> None:
-        """Take no more. What is prefetched but not handed out yet goes back uncounted."""
-        if not self._stopped:
-            self._stopped = True
-            await self._broker.cancel(self.subscription)
-
-    def _deliver(self, messages: list[Any], generation: int) -> None:
-        for message in messages:
-            delivery = AmqpDelivery(self.subscription, message, generation, self._broker)
-            if self._stopped:
-                delivery.release()
-            else:
-                self._handle(delivery)
-
-    def _handle(self, delivery: AmqpDelivery) -> None:
-        try:
-            self._handler(delivery)
-        except Exception:
-            get_logger().exception(
-                "a handler failed", queue=delivery.queue, message_id=delivery.message_id
-            )
-            delivery.failed()
-
-
-def _depth(connection: Any, queue: str) -> int:
-    channel = connection.channel()
-    try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
-    except NotFound:
-        return 0
-    finally:
-        channel.close()
 
 
 def _fail(future: asyncio.Future[None], error: PublishError) -> None:

@@ -1,13 +1,14 @@
 """What the consuming connection does: a channel for each consumer, settlements in batches.
 
-A connection error, a channel error and a cancelled consumer all end the same way: the link drops
-the connection and opens a new one. Settlements carry the generation they belong to, so that a tag
-of an old connection can never settle a message of a new one.
+Each time a subscription begins to consume, on a new connection or again on this one, it gets a
+generation. Settlements carry theirs, so that a tag of an old channel can never settle a message of
+a new one. A channel error costs the connection: which consumers it has cost is not worth a guess.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,21 +17,24 @@ from typing import Any
 
 from amqp import spec
 
-from shared.broker.amqp.link import Link, tell
+from shared.broker.amqp.connection import declare
+from shared.broker.amqp.handover import tell
+from shared.broker.topology import Topology
+from shared.logs import get_logger
 
 NACK_UNCOUNTED = (4, 3)
 """From this version on, a nack that requeues does not count towards the delivery limit."""
 
 
 class Verb(Enum):
-    """What can be done to a delivery on its own connection."""
+    """What can be done to a delivery on its own channel."""
 
     ACK = auto()
     FAILED = auto()
     REQUEUE = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settle:
     """One settlement; stale ones are dropped."""
 
@@ -60,31 +64,52 @@ Command = Settle | Subscribe | Cancel
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One consumption of one queue; all but the first three belong to the thread."""
+    """One consumption of one queue. After the first three, the thread's; the loop reads on."""
 
     queue: str
     prefetch: int
     deliver: Callable[[list[Any], int], None]
+    generation: int = 0
+    """Of the deliveries that may be settled; 0 while there is no channel."""
     channel: Any = None
     tag: str = ""
+    stopped: bool = False
+    cancelled: bool = False
+    """The broker has ended the consumption, and nobody asked it to."""
     arrived: list[Any] = field(default_factory=list)
-    unsettled: OrderedDict[int, bool] = field(default_factory=OrderedDict)
-    """Tags in the broker's order; True once acknowledged but behind one that is not."""
+    unsettled: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    """Tags in the broker's order."""
+    acknowledged: set[int] = field(default_factory=set)
+    """Of this round, not written yet."""
+
+    def begin(self, channel: Any, generation: int) -> None:
+        """Everything of the former channel is void."""
+        self.channel = channel
+        self.generation = generation
+        self.cancelled = False
+        self.arrived = []
+        self.unsettled = OrderedDict()
+        self.acknowledged = set()
 
     def received(self, message: Any) -> None:
         """A delivery has arrived."""
-        self.unsettled[message.delivery_info["delivery_tag"]] = False
+        self.unsettled[message.delivery_info["delivery_tag"]] = None
         self.arrived.append(message)
+
+    def on_cancel(self, _tag: str) -> None:
+        """The queue was deleted, lost its leader, or a delivery was held too long (4.3)."""
+        self.cancelled = True
 
 
 class Consuming:
     """The work of the consuming link. Runs on its thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, topology: Topology) -> None:
         self._loop = loop
+        self._topology = topology
         self._connection: Any = None
         self._subscriptions: list[Subscription] = []
-        self.link: Link[Command] | None = None
+        self._generations = itertools.count(1)
         self.counts_nacks = True
         """Whether this server counts a requeueing nack as a failed try."""
 
@@ -96,97 +121,95 @@ class Consuming:
             self._consume(subscription)
 
     def _consume(self, subscription: Subscription) -> None:
-        # A wait for the broker's answer needs the request to be on its way.
-        self._connection.transport.flush()
+        if subscription.stopped:
+            return
         channel = self._connection.channel()
         channel.auto_decode = False
         channel.basic_qos(0, subscription.prefetch, False)
-        subscription.channel = channel
-        subscription.arrived = []
-        subscription.unsettled = OrderedDict()
+        subscription.begin(channel, next(self._generations))
         subscription.tag = channel.basic_consume(
-            subscription.queue, callback=subscription.received, on_cancel=_on_cancel
+            subscription.queue, callback=subscription.received, on_cancel=subscription.on_cancel
         )
 
     def perform(self, commands: Sequence[Command]) -> None:
         """See `Work.perform`."""
-        touched: dict[int, Subscription] = {}
         for command in commands:
             if isinstance(command, Settle):
                 self._settle(command)
-                touched[id(command.subscription)] = command.subscription
             elif isinstance(command, Subscribe):
                 self._subscriptions.append(command.subscription)
                 if self._connection is not None:
                     self._consume(command.subscription)
             else:
                 self._cancel(command)
-        for subscription in touched.values():
-            self._acknowledge(subscription)
+        for subscription in self._subscriptions:
+            if subscription.acknowledged:
+                _acknowledge(subscription)
 
     def _settle(self, command: Settle) -> None:
-        unsettled = command.subscription.unsettled
-        # custody: a tag of an older connection would settle somebody else's message.
-        if not self._is_current(command.generation) or command.tag not in unsettled:
+        subscription, tag = command.subscription, command.tag
+        # custody: a tag of an older channel would settle somebody else's message.
+        if command.generation != subscription.generation or tag not in subscription.unsettled:
             return
         if command.verb is Verb.ACK:
-            unsettled[command.tag] = True
+            subscription.acknowledged.add(tag)
             return
-        del unsettled[command.tag]
-        channel = command.subscription.channel
+        del subscription.unsettled[tag]
         if command.verb is Verb.FAILED:
-            channel.basic_reject(command.tag, requeue=True)
+            subscription.channel.basic_reject(tag, requeue=True)
         else:
-            channel.send_method(spec.Basic.Nack, "Lbb", (command.tag, False, True))
-
-    def _is_current(self, generation: int) -> bool:
-        return self.link is not None and self.link.generation == generation
-
-    def _acknowledge(self, subscription: Subscription) -> None:
-        """One frame for the longest run from the oldest delivery on, one each for the others."""
-        if subscription.channel is None:
-            return
-        unsettled = subscription.unsettled
-        last = 0
-        while unsettled and unsettled[next(iter(unsettled))]:
-            last = unsettled.popitem(last=False)[0]
-        if last:
-            subscription.channel.basic_ack(last, multiple=True)
-        for tag in [tag for tag, acknowledged in unsettled.items() if acknowledged]:
-            del unsettled[tag]
-            subscription.channel.basic_ack(tag)
+            subscription.channel.send_method(spec.Basic.Nack, "Lbb", (tag, False, True))
 
     def _cancel(self, command: Cancel) -> None:
         subscription = command.subscription
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
-        if subscription.channel is not None:
-            self._connection.transport.flush()
+        subscription.stopped = True
+        if subscription.channel is not None and not subscription.cancelled:
             subscription.channel.basic_cancel(subscription.tag)
         self._hand_over(subscription)
         tell(self._loop, _end, command.done)
 
-    def tick(self) -> None:
-        """See `Work.tick`."""
+    def tick(self, *, blocked: bool) -> None:
+        """See `Work.tick`. A connection that publishes nothing is never blocked."""
         for subscription in self._subscriptions:
+            if subscription.cancelled and not subscription.stopped:
+                self._renew(subscription)
             self._hand_over(subscription)
 
+    def _renew(self, subscription: Subscription) -> None:
+        get_logger().error("the broker has ended a consumer", queue=subscription.queue)
+        # What came over the old channel goes back to the queue with it.
+        old = subscription.channel
+        subscription.begin(None, 0)
+        old.close()
+        declare(self._connection, self._topology)
+        self._consume(subscription)
+
     def _hand_over(self, subscription: Subscription) -> None:
-        if subscription.arrived and self.link is not None:
+        if subscription.arrived:
             arrived, subscription.arrived = subscription.arrived, []
-            tell(self._loop, subscription.deliver, arrived, self.link.generation)
+            tell(self._loop, subscription.deliver, arrived, subscription.generation)
 
     def lost(self) -> None:
         """See `Work.lost`. The broker has taken back whatever was not settled."""
         self._connection = None
         for subscription in self._subscriptions:
-            subscription.channel = None
-            subscription.arrived = []
-            subscription.unsettled = OrderedDict()
+            subscription.begin(None, 0)
 
 
-def _on_cancel(consumer_tag: str) -> None:
-    raise ConnectionAbortedError(f"the broker cancelled the consumer {consumer_tag}")
+def _acknowledge(subscription: Subscription) -> None:
+    """One frame for the longest run from the oldest delivery on, one each for the others."""
+    unsettled, acknowledged = subscription.unsettled, subscription.acknowledged
+    subscription.acknowledged = set()
+    last = 0
+    while unsettled and (oldest := next(iter(unsettled))) in acknowledged:
+        last = oldest
+        del unsettled[oldest]
+        acknowledged.discard(oldest)
+    if last:
+        subscription.channel.basic_ack(last, multiple=True)
+    for tag in acknowledged:
+        del unsettled[tag]
+        subscription.channel.basic_ack(tag)
 
 
 def _version(connection: Any) -> tuple[int, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from shared import metrics
@@ -18,6 +19,8 @@ _BROKERS_OWN = ("x-death", "x-first-death", "x-last-death", "x-delivery", "x-acq
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
 
+_count_parked = {reason: metrics.parked_messages.labels(reason.value).inc for reason in ParkReason}
+
 
 class Courier(Protocol):
     """What a delivery needs of its broker."""
@@ -25,24 +28,27 @@ class Courier(Protocol):
     def publish(self, message: Outgoing) -> asyncio.Future[None]:
         """See `Broker.publish`."""
 
-    def settle(self, subscription: Subscription, generation: int, tag: int, verb: Verb) -> None:
-        """Settle on the connection of that generation, if it is still there."""
+    def settle(self, delivery: AmqpDelivery, verb: Verb) -> None:
+        """Settle on the channel that brought it, if that is still there."""
 
-    def is_current(self, generation: int) -> bool:
-        """Whether the connection that brought the delivery still stands."""
+    def is_current(self, delivery: AmqpDelivery) -> bool:
+        """Whether that channel still stands, and the broker is not closing."""
 
     def release(self, delivery: AmqpDelivery) -> None:
         """Give back without counting."""
+
+    def try_later(self, seconds: float, again: Callable[[], None]) -> None:
+        """Call after that time, or when the broker closes."""
 
     def limit(self, queue: str) -> int | None:
         """How many deliveries of a message of `queue` may fail."""
 
 
 class AmqpDelivery:
-    """One message; see `shared.broker.interface.Delivery`."""
+    """One message; see `shared.broker.interface.Delivery`. `tag` belongs to `generation`."""
 
-    __slots__ = ("_courier", "_message", "_settled", "attempts", "body", "generation", "queue",
-                 "subscription")  # fmt: skip
+    __slots__ = ("_courier", "_properties", "_settled", "attempts", "body", "generation", "queue",
+                 "subscription", "tag")  # fmt: skip
 
     def __init__(
         self, subscription: Subscription, message: Any, generation: int, courier: Courier
@@ -51,36 +57,32 @@ class AmqpDelivery:
         self.queue = subscription.queue
         self.body: bytes = message.body or b""  # py-amqp gives text for an empty body
         self.generation = generation
-        table = message.properties.get("application_headers")
+        self.tag: int = message.delivery_info["delivery_tag"]
+        self._properties: dict[str, Any] = message.properties
+        table = self._properties.get("application_headers")
         self.attempts: int = table.get(COUNT_HEADER, 0) if table else 0
-        self._message = message
         self._courier = courier
         self._settled = False
 
     @property
     def message_id(self) -> str:
         """The id it was published with."""
-        return str(self._message.properties.get("message_id", ""))
+        return str(self._properties.get("message_id", ""))
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers it was published with, without the broker's own."""
-        table = self._message.properties.get("application_headers") or {}
+        table = self._properties.get("application_headers") or {}
         return {
             name: value
             for name, value in table.items()
             if isinstance(value, str) and not name.startswith(_BROKERS_OWN)
         }
 
-    @property
-    def tag(self) -> int:
-        """Valid on the connection of `generation` only."""
-        return int(self._message.delivery_info["delivery_tag"])
-
     def ack(self) -> None:
         """Settle: the message leaves the queue."""
         if self._take():
-            self.settle(Verb.ACK)
+            self._courier.settle(self, Verb.ACK)
 
     def release(self) -> None:
         """Give back, not counted."""
@@ -93,32 +95,38 @@ class AmqpDelivery:
         if limit is not None and self.attempts >= limit:
             self.reject(ParkReason.DELIVERY_LIMIT, f"failed {self.attempts + 1} times")
         elif self._take():
-            self.settle(Verb.FAILED)
+            self._courier.settle(self, Verb.FAILED)
 
     def reject(self, reason: ParkReason, detail: str = "") -> asyncio.Future[None]:
         """Move to the parking queue, durably."""
         headers = parking_headers(self.headers, self.queue, reason, detail)
-        parked = Outgoing(PARKED, self.body, self.message_id, headers=headers)
-        if not self._settled:
-            metrics.parked_messages.labels(reason.value).inc()
-        return self.forward([parked])
+        settled = self._settled
+        moved = self.forward([Outgoing(PARKED, self.body, self.message_id, headers=headers)])
+        if not settled:
+            moved.add_done_callback(partial(_parked, reason))
+        return moved
 
     def forward(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
-        """Publish all, confirmed, then acknowledge."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._take():
-            Forwarding(self, self._courier, done).begin(successors)
-        else:
-            done.set_result(None)
-        return done
+        """Publish all, confirmed, then acknowledge.
 
-    def settle(self, verb: Verb) -> None:
-        """Hand a settlement to the connection that brought this message."""
-        self._courier.settle(self.subscription, self.generation, self.tag, verb)
+        Raises ValueError for a delay that is not declared; the message is then still ours.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._settled:
+            done.set_result(None)
+        else:
+            Forwarding(self, self._courier, done).begin(successors)
+            self._settled = True
+        return done
 
     def _take(self) -> bool:
         taken, self._settled = not self._settled, True
         return taken
+
+
+def _parked(reason: ParkReason, moved: asyncio.Future[None]) -> None:
+    if not moved.cancelled() and moved.exception() is None:
+        _count_parked[reason]()
 
 
 class Forwarding:
@@ -128,6 +136,8 @@ class Forwarding:
     longer ours; then the broker delivers the predecessor again and nothing is lost.
     """
 
+    __slots__ = ("_courier", "_delivery", "_done", "_missing")
+
     def __init__(
         self, delivery: AmqpDelivery, courier: Courier, done: asyncio.Future[None]
     ) -> None:
@@ -135,40 +145,37 @@ class Forwarding:
         self._courier = courier
         self._done = done
         self._missing = 0
-        self._wait = FIRST_RETRY_SECONDS
 
     def begin(self, successors: Sequence[Outgoing]) -> None:
         """Publish all of them."""
         self._missing = len(successors)
         for successor in successors:
-            self._publish(successor)
+            self._publish(successor, FIRST_RETRY_SECONDS)
         if not successors:
             self._finish()
 
-    def _publish(self, successor: Outgoing) -> None:
-        if not self._courier.is_current(self._delivery.generation):
+    def _publish(self, successor: Outgoing, wait: float) -> None:
+        if self._courier.is_current(self._delivery):
+            published = self._courier.publish(successor)
+            published.add_done_callback(partial(self._published, successor, wait))
+        else:
             self._give_up()
-            return
-        published = self._courier.publish(successor)
-        published.add_done_callback(lambda future: self._published(successor, future))
 
-    def _published(self, successor: Outgoing, future: asyncio.Future[None]) -> None:
+    def _published(self, successor: Outgoing, wait: float, future: asyncio.Future[None]) -> None:
         error = future.exception()
         if error is None:
             self._missing -= 1
             if self._missing == 0:
                 self._finish()
-        elif isinstance(error, PublishError) and self._courier.is_current(
-            self._delivery.generation
-        ):
-            asyncio.get_running_loop().call_later(self._wait, self._publish, successor)
-            self._wait = min(self._wait * 2, LONGEST_RETRY_SECONDS)
+        elif isinstance(error, PublishError) and self._courier.is_current(self._delivery):
+            longer = min(2 * wait, LONGEST_RETRY_SECONDS)
+            self._courier.try_later(wait, partial(self._publish, successor, longer))
         else:
             self._give_up()
 
     def _finish(self) -> None:
         # custody: every successor is confirmed; only now may the predecessor go.
-        self._delivery.settle(Verb.ACK)
+        self._courier.settle(self._delivery, Verb.ACK)
         if not self._done.done():
             self._done.set_result(None)
 

@@ -1,17 +1,20 @@
 """Which publishes wait for their confirm (pure): tags count 1, 2, 3, ... in publish order.
 
 A confirm may settle many tags at once. An unroutable message is returned AND acknowledged, the
-return first; so a return is noted by message id and the acknowledgement that follows is a
-failure.
+return first; so a return is noted by message id and queue, and the acknowledgement that follows
+is a failure. The same id may be under way twice, when a message is delivered and forwarded again.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Entry = TypeVar("Entry")
+Key = tuple[str, str]
+"""Message id and routing key: all that a return tells of its publish."""
 
 
 @dataclass(slots=True)
@@ -22,42 +25,46 @@ class Settled(Generic[Entry]):
     refused: list[Entry] = field(default_factory=list)
     returned: list[Entry] = field(default_factory=list)
 
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.stored or self.refused or self.returned)
+
 
 class Ledger(Generic[Entry]):
     """The publishes of one channel that are not confirmed yet."""
 
     def __init__(self) -> None:
         self._tag = 0
-        self._waiting: OrderedDict[int, tuple[str, Entry]] = OrderedDict()
-        self._returned: set[str] = set()
+        self._waiting: OrderedDict[int, tuple[Key, Entry]] = OrderedDict()
+        self._returned: Counter[Key] = Counter()
         self.settled: Settled[Entry] = Settled()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def published(self, message_id: str, entry: Entry) -> int:
+    def published(self, key: Key, entry: Entry) -> int:
         """Note a publish; returns its tag."""
         self._tag += 1
-        self._waiting[self._tag] = (message_id, entry)
+        self._waiting[self._tag] = (key, entry)
         return self._tag
 
-    def returned(self, message_id: str) -> None:
+    def returned(self, key: Key) -> None:
         """The broker found no queue for this message; its acknowledgement follows."""
-        self._returned.add(message_id)
+        self._returned[key] += 1
 
     def acknowledged(self, tag: int, *, multiple: bool) -> None:
         """The broker has stored `tag`, or everything up to it, but for what it returned."""
-        for message_id, entry in self._take(tag, multiple=multiple):
-            if message_id in self._returned:
-                self._returned.discard(message_id)
-                self.settled.returned.append(entry)
-            else:
-                self.settled.stored.append(entry)
+        taken = self._take(tag, multiple=multiple)
+        if not self._returned:
+            self.settled.stored.extend(entry for _, entry in taken)
+            return
+        for key, entry in taken:
+            (self.settled.returned if self._forget(key) else self.settled.stored).append(entry)
 
     def refused(self, tag: int, *, multiple: bool) -> None:
         """The broker has not stored `tag`, or anything up to it."""
-        for message_id, entry in self._take(tag, multiple=multiple):
-            self._returned.discard(message_id)
+        for key, entry in self._take(tag, multiple=multiple):
+            self._forget(key)
             self.settled.refused.append(entry)
 
     def take_settled(self) -> Settled[Entry]:
@@ -71,6 +78,14 @@ class Ledger(Generic[Entry]):
             return entry
         return None
 
+    def expire(self, is_late: Callable[[Entry], bool]) -> list[Entry]:
+        """Give up the oldest publishes that are late; a confirm that comes yet settles nothing."""
+        late = []
+        while (entry := self.oldest()) is not None and is_late(entry):
+            self._waiting.popitem(last=False)
+            late.append(entry)
+        return late
+
     def abandon(self) -> list[Entry]:
         """Everything that still waits: its outcome will never be known. Starts tags anew."""
         entries = [entry for _, entry in self._waiting.values()]
@@ -79,7 +94,15 @@ class Ledger(Generic[Entry]):
         self._tag = 0
         return entries
 
-    def _take(self, tag: int, *, multiple: bool) -> list[tuple[str, Entry]]:
+    def _forget(self, key: Key) -> bool:
+        times = self._returned[key]
+        if times > 1:
+            self._returned[key] = times - 1
+        elif times:
+            del self._returned[key]
+        return times > 0
+
+    def _take(self, tag: int, *, multiple: bool) -> list[tuple[Key, Entry]]:
         if not multiple:
             found = self._waiting.pop(tag, None)
             return [] if found is None else [found]

@@ -9,17 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from amqp import Message, spec
+from amqp.exceptions import AMQPError
 
-from shared.broker.amqp.ledger import Ledger
-from shared.broker.amqp.link import Link, declare, tell
+from shared.broker.amqp.connection import declare
+from shared.broker.amqp.frames import publish_frames
+from shared.broker.amqp.handover import tell
+from shared.broker.amqp.ledger import Ledger, Settled
 from shared.broker.interface import PublishError, Refused, Unavailable, Unroutable
 from shared.broker.topology import Topology
 from shared.logs import get_logger
 
-PERSISTENT = 2
 MEND_SECONDS = 5.0
-"""How often the topology is declared again while messages come back unroutable."""
+"""How often at most the topology is declared again while messages come back unroutable."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,11 +54,11 @@ class Publishing:
         self._topology = topology
         self._connection: Any = None
         self._channel: Any = None
+        self._blocked = False
         self._declare_again_at = 0.0
         self._ledger: Ledger[Publish] = Ledger()
         self._held: deque[Publish] = deque()
         self._results: Results = []
-        self.link: Link[Publish] | None = None
 
     def opened(self, connection: Any) -> None:
         """See `Work.opened`."""
@@ -74,54 +75,71 @@ class Publishing:
         if self._channel is None:
             error = Unavailable("no connection to the broker")
             self._results.extend((publish, error) for publish in commands)
-            return
-        self._held.extend(commands)
-        self._send()
+        elif self._blocked:
+            self._held.extend(commands)
+        else:
+            self._send(commands)
 
-    def _send(self) -> None:
-        blocked = self.link is not None and self.link.blocked
-        while self._held and not blocked:
-            self._publish(self._held.popleft())
+    def _send(self, publishes: Sequence[Publish]) -> None:
+        connection, channel = self._connection, self._channel.channel_id
+        keep = connection.transport.keep
+        longest = connection.frame_max
+        for publish in publishes:
+            key, name = publish.routing_key, publish.message_id
+            try:
+                frames = publish_frames(
+                    channel,
+                    routing_key=key,
+                    message_id=name,
+                    headers=publish.headers,
+                    body=publish.body,
+                    longest_frame=longest,
+                )
+            except (AMQPError, ValueError) as error:
+                # It would never go: the others must not lose their connection for it.
+                self._results.append((publish, Refused(f"cannot be sent: {error}")))
+                continue
+            self._ledger.published((name, key), publish)
+            keep(frames)
 
-    def _publish(self, publish: Publish) -> None:
-        message = Message(
-            publish.body,
-            delivery_mode=PERSISTENT,
-            message_id=publish.message_id,
-            content_type="application/octet-stream",
-            content_encoding="binary",
-        )
-        if publish.headers:
-            message.properties["application_headers"] = dict(publish.headers)
-        # Noted before it is written: a publish that fails half-way has an unknown outcome too.
-        self._ledger.published(publish.message_id, publish)
-        arguments = (0, "", publish.routing_key, True, False)
-        self._channel.send_method(spec.Basic.Publish, "Bssbb", arguments, message)
-
-    def tick(self) -> None:
+    def tick(self, *, blocked: bool) -> None:
         """See `Work.tick`."""
-        self._send()
+        self._blocked = blocked
+        self._resume()
         settled = self._ledger.take_settled()
+        self._collect(settled)
+        self._check_patience()
+        self._hand_over()
+        if settled.returned and not blocked and self._mend(settled.returned[0].routing_key):
+            self._collect(self._ledger.take_settled())
+            self._hand_over()
+
+    def _resume(self) -> None:
+        if self._held and not self._blocked:
+            held, self._held = self._held, deque()
+            self._send(held)
+            self._connection.transport.flush()
+
+    def _collect(self, settled: Settled[Publish]) -> None:
         self._results.extend((publish, None) for publish in settled.stored)
         for publish in settled.refused:
             self._results.append((publish, Refused("the broker refused the message")))
         for publish in settled.returned:
             self._results.append((publish, Unroutable(f"no queue {publish.routing_key}")))
-        self._check_patience()
+
+    def _hand_over(self) -> None:
         if self._results:
             results, self._results = self._results, []
             tell(self._loop, self._report, results)
-        if settled.returned:
-            self._mend(settled.returned[0].routing_key)
 
-    def _mend(self, routing_key: str) -> None:
+    def _mend(self, routing_key: str) -> bool:
         now = time.monotonic()
         if self._connection is None or now < self._declare_again_at:
-            return
+            return False
         self._declare_again_at = now + MEND_SECONDS
         get_logger().error("a queue is missing: declaring all queues again", queue=routing_key)
-        self._connection.transport.flush()
         declare(self._connection, self._topology)
+        return True
 
     def _check_patience(self) -> None:
         horizon = time.monotonic() - self._confirm_timeout
@@ -129,15 +147,22 @@ class Publishing:
             error = Unavailable("the broker takes no messages")
             self._results.append((self._held.popleft(), error))
         oldest = self._ledger.oldest()
-        if oldest is not None and oldest.started < horizon:
+        if oldest is None or oldest.started >= horizon:
+            return
+        if not self._blocked:
             # A late confirm must never be taken for another message: this channel is done with.
-            get_logger().error("no confirm in time", waiting=len(self._ledger))
-            raise ConnectionAbortedError("no confirm in time")
+            raise ConnectionAbortedError(f"no confirm in time, {len(self._ledger)} are waiting")
+        # While blocked it is known why none comes. A new connection would not know of the alarm.
+        error = Unavailable("the broker has not confirmed the message")
+        late = self._ledger.expire(lambda publish: publish.started < horizon)
+        self._results.extend((publish, error) for publish in late)
 
     def lost(self) -> None:
         """See `Work.lost`."""
         self._connection = self._channel = None
+        self._blocked = False
         error = Unavailable("the connection to the broker was lost before the confirm")
+        self._collect(self._ledger.take_settled())
         unknown = [*self._ledger.abandon(), *self._held]
         self._held.clear()
         self._results.extend((publish, error) for publish in unknown)
@@ -148,5 +173,5 @@ class Publishing:
     def _on_nack(self, tag: int, multiple: bool) -> None:
         self._ledger.refused(tag, multiple=multiple)
 
-    def _on_return(self, _error: Any, _exchange: str, _routing_key: str, message: Any) -> None:
-        self._ledger.returned(message.properties["message_id"])
+    def _on_return(self, _error: Any, _exchange: str, routing_key: str, message: Any) -> None:
+        self._ledger.returned((message.properties["message_id"], routing_key))

@@ -1,24 +1,35 @@
 """The socket side of py-amqp, with buffers: large reads, and one write for a batch of frames.
 
 The stock transport calls recv() for each field of each frame and sends each frame by itself
-(nine system calls a delivery). It owns bytes only; frames and methods stay py-amqp's.
+(nine system calls a delivery). It owns octets only; frames and methods stay py-amqp's.
+
+A batch is written as far as the kernel takes it: a broker that reads nothing during an alarm must
+not keep its thread from reading why. Only TLS, and a wait for an answer, write with patience.
 """
 
 from __future__ import annotations
 
 import errno
+import socket
 import struct
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
+from amqp.exceptions import UnexpectedFrame
 from amqp.transport import SSLTransport, TCPTransport
 from kombu.transport import pyamqp
 
+from shared.broker.amqp.frames import FRAME_OVERHEAD
+
 READ_BYTES = 262_144
 WRITE_BYTES = 262_144
-"""Octets that may wait for the end of a batch before they are written anyway."""
+"""Octets of one write at most."""
+COPY_BYTES = 32_768
+"""Pieces from this size on are written by themselves: cheaper than to copy them together."""
 
-_SIZE = struct.Struct(">I")
-_FRAME_OVERHEAD = 8
+_FRAME = struct.Struct(">BHI")
+_END = 0xCE
 
 
 class _Buffered:
@@ -28,71 +39,126 @@ class _Buffered:
 
     def _setup_transport(self) -> None:
         super()._setup_transport()  # type: ignore[misc]
-        self._incoming = bytearray()
+        self._incoming = b""
         self._offset = 0
-        self._outgoing: bytearray | None = None
+        self._kept: deque[bytes | memoryview] = deque()
+        self._holding = False
         self._write = self._write_or_keep
 
     def _read(self, n: int, initial: bool = False, *_: Any) -> bytes:
+        # py-amqp waits for an answer: the question must be on its way.
+        self.flush(wait=True)
         while len(self._incoming) - self._offset < n:
             self.fill()
         start, self._offset = self._offset, self._offset + n
-        return bytes(memoryview(self._incoming)[start : self._offset])
+        return self._incoming[start : self._offset]
 
     def fill(self) -> None:
         """Read once from the socket. Raises OSError, TimeoutError when nothing came in time."""
         try:
-            data = self.sock.recv(READ_BYTES)
+            octets = self.sock.recv(READ_BYTES)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EINTR):
                 raise TimeoutError from error
             raise
-        if not data:
+        if not octets:
             raise ConnectionResetError("the broker closed the connection")
-        del self._incoming[: self._offset]
+        self._incoming = self._incoming[self._offset :] + octets
         self._offset = 0
-        self._incoming += data
+
+    def frames(self) -> Iterator[tuple[int, int, bytes]]:
+        """The whole frames that are buffered: type, channel and payload. Never blocks.
+
+        The caller may make py-amqp wait for an answer between two frames, which reads some too.
+        """
+        while self.has_frame():
+            kind, channel, size = _FRAME.unpack_from(self._incoming, self._offset)
+            start = self._offset + _FRAME.size
+            end = start + size
+            if self._incoming[end] != _END:
+                raise UnexpectedFrame("a frame does not end where it should")
+            self._offset = end + 1
+            yield kind, channel, self._incoming[start:end]
 
     def has_frame(self) -> bool:
         """Whether a whole frame is buffered, so that reading one cannot block."""
         here = len(self._incoming) - self._offset
-        if here < _FRAME_OVERHEAD:
+        if here < FRAME_OVERHEAD:
             return False
-        size: int = _SIZE.unpack_from(self._incoming, self._offset + 3)[0]
-        return here >= size + _FRAME_OVERHEAD
+        size: int = _FRAME.unpack_from(self._incoming, self._offset)[2]
+        return here >= size + FRAME_OVERHEAD
 
     def has_more(self) -> bool:
-        """Whether the TLS layer holds decrypted bytes that select() cannot see."""
+        """Whether the TLS layer holds decrypted octets that poll() cannot see."""
         pending = getattr(self.sock, "pending", None)
         return pending is not None and pending() > 0
 
-    def hold_writes(self) -> None:
+    def hold(self) -> None:
         """Keep what is written until `flush`."""
-        if self._outgoing is None:
-            self._outgoing = bytearray()
+        self._holding = True
 
-    def flush(self) -> None:
-        """Write what was kept, in one call, and write through from now on."""
-        kept, self._outgoing = self._outgoing, None
-        if kept:
-            self.sock.sendall(kept)
+    def keep(self, pieces: list[bytes]) -> None:
+        """Write the pieces with the next `flush`, in order and uncopied."""
+        self._kept.extend(pieces)
 
-    def _write_or_keep(self, data: bytes | memoryview) -> None:
-        if self._outgoing is None:
-            self.sock.sendall(data)
-            return
-        self._outgoing += data
-        if len(self._outgoing) >= WRITE_BYTES:
-            kept, self._outgoing = self._outgoing, bytearray()
-            self.sock.sendall(kept)
+    def has_unsent(self) -> bool:
+        """Whether the kernel has not taken everything yet."""
+        return bool(self._kept)
+
+    def flush(self, *, wait: bool = False) -> None:
+        """Write what was kept, and write through from now on. Raises OSError.
+
+        Without `wait` the rest stays kept when the kernel takes no more for now.
+        """
+        self._holding = False
+        while self._kept:
+            octets = self._next_write()
+            sent = self._send(octets, wait=wait)
+            if sent < len(octets):
+                self._kept.appendleft(memoryview(octets)[sent:])
+                return
+
+    def _next_write(self) -> bytes | memoryview:
+        first = self._kept.popleft()
+        size, pieces = len(first), [first]
+        if size < COPY_BYTES:
+            while self._kept and size < WRITE_BYTES and len(self._kept[0]) < COPY_BYTES:
+                pieces.append(self._kept.popleft())
+                size += len(pieces[-1])
+        return first if len(pieces) == 1 else b"".join(pieces)
+
+    def _send(self, octets: bytes | memoryview, *, wait: bool) -> int:
+        self.sock.sendall(octets)
+        return len(octets)
+
+    def _write_or_keep(self, octets: bytes | memoryview) -> None:
+        # A copy: py-amqp uses its buffer again for the next frame.
+        self._kept.append(bytes(octets))
+        if not self._holding:
+            self.flush(wait=True)
 
 
 class BufferedTCPTransport(_Buffered, TCPTransport):  # type: ignore[misc]
     """Plain TCP."""
 
+    def _send(self, octets: bytes | memoryview, *, wait: bool) -> int:
+        if wait:
+            return super()._send(octets, wait=True)
+        try:
+            return int(self.sock.send(octets, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return 0
+
 
 class BufferedSSLTransport(_Buffered, SSLTransport):  # type: ignore[misc]
     """TLS."""
+
+    read_timeout: float
+
+    def _setup_transport(self) -> None:
+        super()._setup_transport()
+        # py-amqp leaves the time for connecting in force.
+        self.sock.settimeout(self.read_timeout)
 
 
 class _BufferedConnection(pyamqp.Connection):

@@ -11,7 +11,7 @@ from shared.broker.amqp.ledger import Ledger
 def ledger_of(count: int) -> Ledger[int]:
     ledger: Ledger[int] = Ledger()
     for number in range(1, count + 1):
-        assert ledger.published(f"id{number}", number) == number
+        assert ledger.published((f"id{number}", "q"), number) == number
     return ledger
 
 
@@ -38,7 +38,7 @@ def test_a_refusal_fails_only_what_it_names() -> None:
 
 def test_a_returned_message_fails_though_it_is_acknowledged() -> None:
     ledger = ledger_of(3)
-    ledger.returned("id2")
+    ledger.returned(("id2", "q"))
     ledger.acknowledged(3, multiple=True)
     settled = ledger.take_settled()
     assert (settled.returned, settled.stored) == ([2], [1, 3])
@@ -47,7 +47,7 @@ def test_a_returned_message_fails_though_it_is_acknowledged() -> None:
 def test_a_late_acknowledgement_of_an_old_channel_settles_nothing_new() -> None:
     ledger = ledger_of(2)
     assert ledger.abandon() == [1, 2]
-    ledger.published("new", 9)
+    ledger.published(("new", "q"), 9)
     ledger.acknowledged(2, multiple=False)
     assert ledger.take_settled().stored == []
     assert ledger.oldest() == 9
@@ -63,7 +63,7 @@ def test_every_publish_is_settled_once_at_most_and_never_forgotten(
 ) -> None:
     ledger = ledger_of(count)
     for number in returned:
-        ledger.returned(f"id{number}")
+        ledger.returned((f"id{number}", "q"))
     for tag, multiple, positive in answers:
         if positive:
             ledger.acknowledged(tag, multiple=multiple)

@@ -1,0 +1,97 @@
+"""How a connection to RabbitMQ is made, and what may be asked of it in short: declare, count.
+
+Everything here blocks, for `CONNECT_SECONDS` or the patience of the options at most, and is
+called on a thread.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from amqp.exceptions import NotFound
+from kombu import Connection
+
+from shared.broker.amqp.transport import BufferedTransport
+from shared.broker.topology import Topology, amqp_arguments
+
+CONNECT_SECONDS = 5.0
+TCP_USER_TIMEOUT_MS = 30_000
+"""py-amqp's own default of 1 s turns a second of packet loss into a lost link."""
+SHORTEST_PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """Where and how to connect. `heartbeat` is in seconds; an answer may take two of them."""
+
+    url: str
+    name: str
+    heartbeat: float
+    topology: Topology
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the broker may take to answer, or to take what is written."""
+        return max(2 * self.heartbeat, SHORTEST_PATIENCE_SECONDS)
+
+
+def connect(
+    options: LinkOptions,
+    on_blocked: Callable[[str], None] | None = None,
+    on_unblocked: Callable[[], None] | None = None,
+) -> Any:
+    """An open connection of py-amqp. Raises OSError and py-amqp's errors."""
+    return Connection(
+        options.url,
+        ssl=_tls(options.url),
+        transport=BufferedTransport,
+        connect_timeout=CONNECT_SECONDS,
+        heartbeat=options.heartbeat,
+        transport_options={
+            "on_blocked": on_blocked,
+            "on_unblocked": on_unblocked,
+            "client_properties": {"connection_name": options.name},
+            "read_timeout": options.patience,
+            "write_timeout": options.patience,
+            "socket_settings": {socket.TCP_USER_TIMEOUT: TCP_USER_TIMEOUT_MS},
+        },
+    ).transport.establish_connection()
+
+
+def _tls(url: str) -> dict[str, str | None] | bool:
+    # Without a name py-amqp would accept the certificate of any host.
+    parts = urlsplit(url)
+    return {"server_hostname": parts.hostname} if parts.scheme == "amqps" else False
+
+
+def declare(connection: Any, topology: Topology) -> None:
+    """Declare every queue, idempotently. Raises py-amqp's errors, also for other arguments."""
+    channel = connection.channel()
+    for queue in topology.queues:
+        channel.queue_declare(
+            queue.name, durable=True, auto_delete=False, arguments=dict(amqp_arguments(queue))
+        )
+    channel.close()
+
+
+def count(options: LinkOptions) -> dict[str, int]:
+    """Messages ready in each queue, 0 for one that is missing, over a connection of its own."""
+    connection = connect(options)
+    try:
+        return {queue.name: _depth(connection, queue.name) for queue in options.topology.queues}
+    finally:
+        connection.collect()
+
+
+def _depth(connection: Any, queue: str) -> int:
+    channel = connection.channel()
+    try:
+        return int(channel.queue_declare(queue, passive=True).message_count)
+    except NotFound:
+        return 0
+    finally:
+        channel.close()
