@@ -102,10 +102,10 @@ class Demo:
     def _announce(self) -> None:
         self._console.print(
             f"[bold]postroad demo[/]: {len(self._plan):,} messages to "
-            f"{self._ledger.recipients:,} recipients, over SMTP through ingress, router and "
-            f"delivery, {broker_name(self._broker)}, to local receivers"
+            f"{self._ledger.recipients:,} recipients, {broker_name(self._broker)}\n"
+            "senders -> ingress -> router -> delivery -> receivers, SMTP on this machine\n"
+            f"Logs of the services: {self._folder}/logs\n"
         )
-        self._console.print(f"Logs of the services: {self._folder}/logs")
 
     async def _run(self) -> Result:
         async with receivers_process() as receivers:

@@ -61,9 +61,14 @@ def verdict(result: Result) -> str:
     account = result.account
     if problems(result):
         return f"FAILED: {len(account.lost):,} lost, {len(account.unexpected):,} unexpected."
+    remarks = [
+        f", {count:,} {what}"
+        for count, what in ((account.parked, "parked"), (account.duplicates, "duplicates"))
+        if count
+    ]
     return (
         f"All {account.recipients:,} recipients are accounted for: "
-        "nothing lost, nothing unexpected."
+        f"nothing lost, nothing unexpected{''.join(remarks)}."
     )
 
 

@@ -29,6 +29,11 @@ def test_nothing_lost_and_nothing_unexpected_is_good() -> None:
     assert verdict(GOOD).startswith("All 3 recipients are accounted for")
 
 
+def test_parked_and_repeated_mail_is_no_failure_but_told() -> None:
+    account = replace(GOOD.account, parked=1, duplicates=2)
+    assert verdict(replace(GOOD, account=account)).endswith(", 1 parked, 2 duplicates.")
+
+
 def test_the_table_has_every_promised_row() -> None:
     text = printed(GOOD)
     for row in ("accepted", "delivered", "deferred first", "bounced with DSN", "parked", "lost"):
