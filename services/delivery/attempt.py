@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from services.delivery.classify import Stage, classify
 from services.delivery.client import PipelinedProtocol
+from services.delivery.envelope import envelope_commands, obstacle
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Failed, Outcome, Unknown
 from shared.smtp.replies import Reply
 
 CHUNK = 262_144
 """Octets written at a time: the timeout runs anew for each."""
-_NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The next hop does not offer SMTPUTF8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,6 @@ def stuffed(content: bytes) -> bytes:
     return text + (b".\r\n" if text[-2:] == b"\r\n" or not text else b"\r\n.\r\n")
 
 
-def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[bytes]:
-    """MAIL with the parameters that the peer understands, the RCPTs, and DATA."""
-    mail = f"MAIL FROM:<{job.reverse_path}>"
-    if "size" in offered:
-        mail += f" SIZE={job.content.size}"
-    if job.eight_bit and "8bitmime" in offered:
-        mail += " BODY=8BITMIME"
-    if job.smtputf8:
-        mail += " SMTPUTF8"
-    lines = [mail, *[f"RCPT TO:<{recipient.address}>" for recipient in job.recipients], "DATA"]
-    return [f"{line}\r\n".encode() for line in lines]
-
-
 async def transact(
     link: PipelinedProtocol,
     offered: Mapping[str, str],
@@ -79,8 +66,9 @@ async def transact(
     limits: Limits,
 ) -> Result:
     """Offer the job to the peer. `offered` are its extensions, in lower case."""
-    if job.smtputf8 and "smtputf8" not in offered:
-        return Result((Failed(_NEEDS_SMTPUTF8, "message"),) * len(job.recipients))
+    refusal = obstacle(job, content, offered)
+    if refusal is not None:
+        return Result((Failed(refusal, "message"),) * len(job.recipients))
     commands = envelope_commands(job, offered)
     envelope = await (_at_once if "pipelining" in offered else _step_by_step)(
         link, commands, limits.command

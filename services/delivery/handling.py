@@ -13,6 +13,7 @@ from typing import Any
 
 from services.delivery.custody import successors
 from services.delivery.decide import Decision, decide
+from services.delivery.envelope import is_safe_envelope
 from services.delivery.pool import Pool
 from services.delivery.report import count_attempt, report
 from services.delivery.work import Work
@@ -35,13 +36,6 @@ def is_safe(content: bytes) -> bool:
     """Whether every CR and LF is part of a CRLF: a bare one can hide a second mail."""
     pairs = content.count(b"\r\n")
     return content.count(b"\n") == pairs and content.count(b"\r") == pairs
-
-
-def has_safe_envelope(job: DeliveryJob) -> bool:
-    """Whether no address can break out of its command line."""
-    return job.reverse_path.isprintable() and all(
-        recipient.address.isprintable() for recipient in job.recipients
-    )
 
 
 class Handling:
@@ -71,7 +65,7 @@ class Handling:
             self._track(delivery.reject(ParkReason.UNDECODABLE, "not a delivery job"))
             return
         content = None if job.content.blob else bytes(job.content.inline)
-        if not has_safe_envelope(job) or not (content is None or is_safe(content)):
+        if not is_safe_envelope(job) or not (content is None or is_safe(content)):
             self._track(delivery.reject(ParkReason.UNSAFE_CONTENT))
             return
         metrics.in_flight.inc()

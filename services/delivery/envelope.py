@@ -1,0 +1,75 @@
+"""The commands of an envelope, and what of it a peer cannot take (pure).
+
+The last check of addresses before they go to another's server: a queue message may have been made
+by hand, so nothing here trusts that ingress has looked. Content that needs 8 bits goes unchanged
+to a peer without 8BITMIME, as most MTAs do: converting it would break signatures, and such peers
+are 8-bit clean in practice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from shared.mail.headers import header_section
+from shared.messages.model import DeliveryJob
+from shared.smtp.replies import Reply
+
+TOO_LARGE = Reply(552, "5.3.4", "The message is larger than the next hop takes")
+NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The next hop does not offer SMTPUTF8")
+
+_PLAIN = re.compile(r"[^\x00-\x20\x7f<>\"]*")
+_QUOTED = re.compile(r'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"@[^\x00-\x20\x7f<>"@]+')
+
+
+def is_safe_path(address: str) -> bool:
+    """Whether an address can stand between angle brackets and be nothing but an address."""
+    if not (address.isascii() or address.isprintable()):
+        return False
+    return (_PLAIN.fullmatch(address) or _QUOTED.fullmatch(address)) is not None
+
+
+def is_safe_envelope(job: DeliveryJob) -> bool:
+    """Whether no path of the job can break out of its command; the null reverse-path is safe."""
+    return is_safe_path(job.reverse_path) and all(
+        recipient.address and is_safe_path(recipient.address) for recipient in job.recipients
+    )
+
+
+def obstacle(job: DeliveryJob, content: bytes, offered: Mapping[str, str]) -> Reply | None:
+    """Why this peer cannot take the job at all, None if it may."""
+    limit = offered.get("size", "")
+    if limit.isdecimal() and 0 < int(limit[:20]) < len(content):
+        return TOO_LARGE  # RFC 1870, 6.1; a limit of 0 means that there is none
+    if "smtputf8" not in offered and needs_smtputf8(job, content):
+        return NEEDS_SMTPUTF8
+    return None
+
+
+def needs_smtputf8(job: DeliveryJob, content: bytes) -> bool:
+    """Whether only a peer with SMTPUTF8 can take the job (RFC 6531, 3.4).
+
+    That the client asked for SMTPUTF8 does not count while addresses and headers are ASCII.
+    """
+    if not _is_ascii(job):
+        return True
+    return job.smtputf8 and not header_section(content).isascii()
+
+
+def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[bytes]:
+    """MAIL with the parameters that the peer understands, the RCPTs, and DATA."""
+    mail = f"MAIL FROM:<{job.reverse_path}>"
+    if "size" in offered:
+        mail += f" SIZE={job.content.size}"
+    if job.eight_bit and "8bitmime" in offered:
+        mail += " BODY=8BITMIME"
+    if "smtputf8" in offered and (job.smtputf8 or not _is_ascii(job)):
+        mail += " SMTPUTF8"
+    lines = [mail, *[f"RCPT TO:<{recipient.address}>" for recipient in job.recipients], "DATA"]
+    return [f"{line}\r\n".encode() for line in lines]
+
+
+def _is_ascii(job: DeliveryJob) -> bool:
+    return job.reverse_path.isascii() and all(
+        recipient.address.isascii() for recipient in job.recipients
+    )
