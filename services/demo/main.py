@@ -29,7 +29,9 @@ from services.demo.report import Result, problems, table, verdict
 from services.demo.reports import Listening, read_report
 from services.demo.stack import Stack, StackError, broker_name, receivers_process
 from shared.broker.interface import Unavailable
+from shared.logs import configure_logging
 from shared.settings.load import ConfigError
+from shared.settings.model import LoggingSettings, LogLevel
 
 SEED = 20_260
 TICK = 0.1
@@ -48,6 +50,7 @@ def run_demo(broker: str | None, messages: int, keep: bool) -> int:
     is well. Raises `ConfigError` for a URL that cannot be used.
     """
     console = Console(highlight=False, soft_wrap=True)
+    configure_logging(LoggingSettings(level=LogLevel.ERROR))
     folder = Path(tempfile.mkdtemp(prefix="postroad-demo-"))
     left = True
     try:
@@ -84,7 +87,8 @@ class Demo:
         self._plan: Sequence[Planned] = plan_messages(secrets.token_hex(4), messages, Random(SEED))
         self._ledger = Ledger(self._plan)
         self._refusals: list[str] = []
-        self._parked = 0
+        self._parked = self._parked_then = 0
+        self._settled_then = 0
 
     async def run(self) -> bool:
         """Run; whether everything went well. Raises `StackError`."""
@@ -159,13 +163,16 @@ class Demo:
             await asyncio.sleep(TICK)
 
     async def _look_for_parked(self, stack: Stack) -> None:
-        parked = await stack.parked()
-        if parked > self._parked:
-            # While the broker is away those recipients stay open; the next look may see them.
-            with contextlib.suppress(Unavailable):
-                for message in await read_parked(stack.settings):
-                    self._ledger.park(message)
-                self._parked = parked
+        """Look into the parking queue when it has grown and nothing else moves any more."""
+        self._parked = await stack.parked()
+        moved, self._settled_then = self._settled_then != self._ledger.settled, self._ledger.settled
+        if moved or self._parked == self._parked_then:
+            return
+        # While the broker is away those recipients stay open; the next look may see them.
+        with contextlib.suppress(Unavailable):
+            for message in await read_parked(stack.settings):
+                self._ledger.park(message)
+            self._parked_then = self._parked
 
     def _not_accepted(self, _planned: Planned, reply: str) -> None:
         self._refusals.append(reply)
