@@ -53,6 +53,35 @@ def test_a_late_acknowledgement_of_an_old_channel_settles_nothing_new() -> None:
     assert ledger.oldest() == 9
 
 
+def test_the_same_id_returned_twice_before_one_acknowledgement_is_stored_never() -> None:
+    ledger: Ledger[int] = Ledger()
+    for number in (1, 2):
+        ledger.published(("id", "missing"), number)
+        ledger.returned(("id", "missing"))
+    ledger.acknowledged(2, multiple=True)
+    settled = ledger.take_settled()
+    assert (settled.returned, settled.stored) == ([1, 2], [])
+
+
+def test_a_return_fails_the_publish_to_its_own_queue_only() -> None:
+    ledger: Ledger[int] = Ledger()
+    ledger.published(("id", "there"), 1)
+    ledger.published(("id", "missing"), 2)
+    ledger.returned(("id", "missing"))
+    ledger.acknowledged(2, multiple=True)
+    settled = ledger.take_settled()
+    assert (settled.returned, settled.stored) == ([2], [1])
+
+
+def test_what_has_expired_is_settled_by_no_late_confirm() -> None:
+    ledger = ledger_of(4)
+    assert ledger.expire(lambda number: number <= 2) == [1, 2]
+    ledger.acknowledged(1, multiple=False)
+    ledger.acknowledged(3, multiple=True)
+    assert ledger.take_settled().stored == [3]
+    assert (len(ledger), ledger.oldest()) == (1, 4)
+
+
 @given(
     st.integers(0, 30),
     st.lists(st.tuples(st.integers(1, 35), st.booleans(), st.booleans()), max_size=40),

@@ -1,0 +1,166 @@
+"""Settlements on their way to the broker, against a channel that keeps its own books."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from amqp import spec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.broker.amqp.consuming import (
+    Command,
+    Consuming,
+    Settle,
+    Subscribe,
+    Subscription,
+    Verb,
+)
+from tests.conformance.harness import small_topology
+
+
+class Channel:
+    """The broker's side of a channel: which tags it still waits for, and what it was told."""
+
+    def __init__(self, count: int) -> None:
+        self.open = set(range(1, count + 1))
+        self.acknowledged: set[int] = set()
+        self.frames = 0
+        self.returned: list[tuple[str, int]] = []
+
+    def basic_qos(self, _size: int, prefetch: int, _global: bool) -> None:
+        self.prefetch = prefetch
+
+    def basic_consume(self, _queue: str, callback: Any, on_cancel: Any) -> str:
+        for tag in sorted(self.open):
+            callback(SimpleNamespace(delivery_info={"delivery_tag": tag}))
+        return "consumer"
+
+    def basic_ack(self, tag: int, multiple: bool = False) -> None:
+        tags = {other for other in self.open if other <= tag} if multiple else {tag}
+        assert tag in self.open, "the broker closes the channel for a tag it does not know"
+        self.open -= tags
+        self.acknowledged |= tags
+        self.frames += 1
+
+    def basic_reject(self, tag: int, requeue: bool) -> None:
+        assert requeue
+        self.open.remove(tag)
+        self.returned.append(("reject", tag))
+
+    def send_method(self, method: Any, _format: str, arguments: tuple[int, bool, bool]) -> None:
+        assert (method, *arguments[1:]) == (spec.Basic.Nack, False, True)
+        self.open.remove(arguments[0])
+        self.returned.append(("nack", arguments[0]))
+
+
+class Server:
+    """A connection that opens prepared channels."""
+
+    def __init__(self, *channels: Channel, version: str = "3.10.8") -> None:
+        self.server_properties = {"version": version}
+        self._channels = list(channels)
+
+    def channel(self) -> Channel:
+        return self._channels.pop(0)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    with contextlib.closing(asyncio.new_event_loop()) as made:
+        yield made
+
+
+def subscribed(
+    loop: asyncio.AbstractEventLoop, *channels: Channel
+) -> tuple[Consuming, Subscription]:
+    work = Consuming(loop, small_topology())
+    work.opened(Server(*channels))
+    subscription = Subscription("work", 100, lambda _messages, _generation: None)
+    work.perform([Subscribe(subscription)])
+    return work, subscription
+
+
+def settle(subscription: Subscription, tag: int, verb: Verb = Verb.ACK) -> Settle:
+    return Settle(subscription, subscription.generation, tag, verb)
+
+
+def test_a_run_from_the_oldest_delivery_on_is_one_frame(loop: asyncio.AbstractEventLoop) -> None:
+    channel = Channel(10)
+    work, subscription = subscribed(loop, channel)
+    work.perform([settle(subscription, tag) for tag in (3, 1, 2, 7)])
+    assert channel.acknowledged == {1, 2, 3, 7}
+    assert channel.frames == 2
+
+
+@given(
+    st.permutations(range(1, 13)),
+    st.lists(st.integers(1, 5), max_size=12),
+    st.lists(st.sampled_from(list(Verb)), min_size=12, max_size=12),
+)
+def test_whatever_the_order_each_delivery_is_settled_as_asked_and_no_other(
+    order: list[int], batches: list[int], verbs: list[Verb]
+) -> None:
+    channel = Channel(12)
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        work, subscription = subscribed(loop, channel)
+    asked: dict[int, Verb] = {}
+    for size in batches:
+        batch, order = order[:size], order[size:]
+        commands: list[Command] = [settle(subscription, tag, verbs[tag - 1]) for tag in batch]
+        asked |= {tag: verbs[tag - 1] for tag in batch}
+        work.perform(commands)
+        assert channel.acknowledged == {tag for tag, verb in asked.items() if verb is Verb.ACK}
+        assert channel.open == set(range(1, 13)) - asked.keys()
+    requeued = {tag for kind, tag in channel.returned if kind == "nack"}
+    assert requeued == {tag for tag, verb in asked.items() if verb is Verb.REQUEUE}
+
+
+def test_a_settlement_of_an_older_channel_settles_nothing(loop: asyncio.AbstractEventLoop) -> None:
+    first, second = Channel(3), Channel(3)
+    work, subscription = subscribed(loop, first)
+    stale = [settle(subscription, tag, verb) for tag, verb in enumerate(Verb, start=1)]
+    work.lost()
+    work.perform(stale)
+    work.opened(Server(second))
+    work.perform(stale)
+    assert (second.open, second.returned) == ({1, 2, 3}, [])
+    work.perform([settle(subscription, 2)])
+    assert second.acknowledged == {2}
+
+
+def test_a_tag_that_was_settled_is_not_settled_again(loop: asyncio.AbstractEventLoop) -> None:
+    channel = Channel(2)
+    work, subscription = subscribed(loop, channel)
+    work.perform([settle(subscription, 1)])
+    work.perform([settle(subscription, 1), settle(subscription, 1, Verb.FAILED)])
+    assert (channel.frames, channel.returned) == (1, [])
+
+
+def test_the_deliveries_of_a_round_are_handed_over_at_once_and_once(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    batches: list[tuple[int, int]] = []
+    work, subscription = subscribed(loop, Channel(5))
+    subscription.deliver = lambda messages, generation: batches.append((len(messages), generation))
+    work.tick(blocked=False)
+    work.tick(blocked=False)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert batches == [(5, subscription.generation)]
+
+
+@pytest.mark.parametrize(
+    ("version", "counted"),
+    [("3.10.8", True), ("4.2.1", True), ("4.3.0", False), ("4.10.0", False), ("5.0.0-rc.1", False)],
+)
+def test_from_4_3_on_a_requeue_is_not_counted(
+    loop: asyncio.AbstractEventLoop, version: str, counted: bool
+) -> None:
+    work = Consuming(loop, small_topology())
+    work.opened(Server(version=version))
+    assert work.counts_nacks is counted

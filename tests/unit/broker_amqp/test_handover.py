@@ -1,0 +1,99 @@
+"""Batches between the loop and a thread: nothing lost, one wake-up a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.broker.amqp.handover import Handover, tell
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+async def handover() -> AsyncIterator[Handover[int]]:
+    made: Handover[int] = Handover(asyncio.get_running_loop())
+    yield made
+    made.close()
+
+
+def is_rung(handover: Handover[int]) -> bool:
+    return bool(select.select([handover], [], [], 0)[0])
+
+
+async def test_all_commands_of_one_turn_are_one_batch_with_one_wake_up(
+    handover: Handover[int],
+) -> None:
+    for number in range(5):
+        handover.submit(number)
+    assert not is_rung(handover)
+    await asyncio.sleep(0)
+    assert os.read(handover.fileno(), 64) == b"!"
+    assert handover.take() == [0, 1, 2, 3, 4]
+    assert handover.take() == []
+
+
+async def test_a_command_that_may_wait_takes_others_along(handover: Handover[int]) -> None:
+    handover.submit_later(1, enough=10)
+    await asyncio.sleep(0)
+    assert not is_rung(handover)
+    handover.submit(2)
+    await asyncio.sleep(0)
+    assert handover.take() == [1, 2]
+
+
+async def test_enough_of_those_that_may_wait_wait_no_longer(handover: Handover[int]) -> None:
+    for number in range(3):
+        handover.submit_later(number, enough=3)
+    await asyncio.sleep(0)
+    assert is_rung(handover)
+
+
+async def test_a_command_that_may_wait_is_not_forgotten(handover: Handover[int]) -> None:
+    rung = asyncio.Event()
+    asyncio.get_running_loop().add_reader(handover.fileno(), rung.set)
+    handover.submit_later(1, enough=10)
+    await asyncio.wait_for(rung.wait(), PATIENCE)
+    asyncio.get_running_loop().remove_reader(handover.fileno())
+    assert handover.take() == [1]
+
+
+async def test_nothing_is_lost_between_a_loop_and_a_thread_in_a_hurry(
+    handover: Handover[int],
+) -> None:
+    count = 20_000
+    seen: list[int] = []
+
+    def serve() -> None:
+        while len(seen) < count:
+            if not select.select([handover], [], [], PATIENCE)[0]:
+                return
+            seen.extend(handover.take())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    for number in range(count):
+        handover.submit(number)
+        if number % 7 == 0:
+            await asyncio.sleep(0)
+    await asyncio.to_thread(thread.join)
+    assert seen == list(range(count))
+
+
+async def test_a_closed_handover_rings_nobody(handover: Handover[int]) -> None:
+    handover.close()
+    handover.submit(1)
+    await asyncio.sleep(0)
+    handover.close()
+    assert len(handover) == 1
+
+
+def test_a_loop_that_is_closed_is_told_nothing() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    tell(loop, pytest.fail, "called")
