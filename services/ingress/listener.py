@@ -7,7 +7,8 @@ import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from services.ingress.server import HANDSHAKE_TIMEOUT, Context, SmtpServer
+from services.ingress.context import Context
+from services.ingress.server import HANDSHAKE_TIMEOUT, SmtpServer
 from shared.logs import get_logger
 from shared.settings.load import ConfigError
 from shared.settings.model import ListenerSettings, ListenerTls

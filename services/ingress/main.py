@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from services.ingress.acceptance import Acceptance
 from services.ingress.authentication import Authentication
+from services.ingress.context import Context
 from services.ingress.credentials import Authenticator, load_credentials
 from services.ingress.listener import Listener, bind_all
 from services.ingress.policy import listener_rules
-from services.ingress.server import Context
 from services.ingress.sessions import Sessions
 from services.ingress.throttle import Throttle
 from services.ingress.tls import server_context

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from ssl import SSLContext
 from typing import Any, cast
 
-from services.ingress.acceptance import Acceptance
-from services.ingress.authentication import Authentication
+from services.ingress.context import Context
 from services.ingress.dialogue import Dialogue, Mode
 from services.ingress.exchange import AuthExchange
-from services.ingress.policy import MOST_AUTH_FAILURES, Rules, banner
-from services.ingress.sessions import Sessions
-from shared import metrics
+from services.ingress.link import Link
+from services.ingress.policy import MOST_AUTH_FAILURES, banner
 from shared.logs import get_logger
 from shared.smtp import server_replies as replies
 from shared.smtp.data import DataFault, DataReader
@@ -40,24 +36,10 @@ _TLS = 4
 _CHOKED = 8
 _CLOSED = 16
 
-_count_refusal = {
-    reason: metrics.refused_messages.labels(reason).inc for reason in metrics.REFUSALS
-}
 _DATA_FAULTS = {
     DataFault.TOO_LARGE: replies.TOO_LARGE,
     DataFault.BARE_LINE_END: replies.BARE_CONTENT_LINE_END,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What all sessions of one listener share."""
-
-    rules: Rules
-    sessions: Sessions
-    acceptance: Acceptance
-    authentication: Authentication | None = None
-    tls: SSLContext | None = None
 
 
 class SmtpServer(AuthExchange):
@@ -65,14 +47,12 @@ class SmtpServer(AuthExchange):
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._link: asyncio.Transport | None = None
+        self._link: Link
         self._dialogue: Dialogue
         self.lines = LineReader()
         self._line_waiter = None
         self._content: DataReader | None = None
-        self._out: list[bytes] = []
         self._holds = 0
-        self._paused = False
         self._eof = False
         self._progress = 0
         self._auth_failures = 0
@@ -84,7 +64,7 @@ class SmtpServer(AuthExchange):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there: greet it, or send it away."""
         context = self._context
-        self._link = cast("asyncio.Transport", transport)
+        self._link = Link(cast("asyncio.Transport", transport))
         secured = transport.get_extra_info("sslcontext") is not None
         address = _address(transport.get_extra_info("peername"))
         self._dialogue = Dialogue(context.rules, address, secured, context.acceptance.blocked)
@@ -97,7 +77,7 @@ class SmtpServer(AuthExchange):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone. A mail that is being stored goes on without it."""
-        self._link = None
+        self._link.lost()
         self._content = None
         self._holds |= _CLOSED
         self._context.sessions.remove(self)
@@ -122,7 +102,7 @@ class SmtpServer(AuthExchange):
 
     def eof_received(self) -> bool:
         """The client sends no more; True keeps the link for a reply that is still owed."""
-        self._eof = bool(self._holds & (_STORING | _CHOKED)) and not self._dialogue.secured
+        self._eof = bool(self._holds & _STORING) and not self._dialogue.secured
         return self._eof
 
     def pause_writing(self) -> None:
@@ -140,15 +120,14 @@ class SmtpServer(AuthExchange):
     def time_out(self) -> None:
         """Nothing useful has come for too long."""
         if self._holds & (_CHOKED | _CLOSED):
-            if self._link is not None:
-                self._link.abort()
+            self._link.abort()
         elif not self._holds & (_STORING | _TLS):
             self._end(replies.IDLE_TOO_LONG)
 
     def drain(self, patience_over: bool) -> None:
         """End now if nothing is under way; else `_run` does after the transaction."""
         busy = self._holds or self._dialogue.transaction is not None
-        if self._holds & _TLS and patience_over and self._link is not None:
+        if patience_over and self._holds & (_TLS | _CHOKED | _CLOSED):
             self._link.abort()
         elif not busy or (patience_over and not self._holds & _STORING):
             self._end(replies.SHUTTING_DOWN)
@@ -157,20 +136,21 @@ class SmtpServer(AuthExchange):
 
     def _run(self) -> None:
         """Carry out what was received, as far as nothing holds it up; send all replies."""
+        dialogue, link = self._dialogue, self._link
         while not self._holds and self._content is None:
             line = self.lines.next()
             if line is None:
                 break
             self.seen = self._context.sessions.now
-            dialogue = self._dialogue
             reply = dialogue.command(line) if isinstance(line, bytes) else dialogue.fault(line)
             if reply is not None:
-                self._reply(reply)
+                link.reply(reply)
             if dialogue.mode is not Mode.COMMANDS:
                 self._change_mode(dialogue)
-        self._flush()
-        if self._holds or self._paused or self._eof:
-            self._regulate()
+        link.flush()
+        self._regulate()
+        if self._eof and not self._holds:
+            self._close()
         if self._context.sessions.draining:
             self.drain(patience_over=False)
 
@@ -213,14 +193,14 @@ class SmtpServer(AuthExchange):
         transaction = self._dialogue.end_content()
         result = content.result()
         if isinstance(result, DataFault):
-            self._reply(_DATA_FAULTS[result])
+            self._link.reply(_DATA_FAULTS[result])
             return
         accept = self._context.acceptance.accept
         reply = accept(self._dialogue, transaction, result, self._answer)
         if reply is None:
             self._holds |= _STORING
         else:
-            self._reply(reply)
+            self._link.reply(reply)
 
     def _note_progress(self, octets: int) -> None:
         self._progress += octets
@@ -231,66 +211,43 @@ class SmtpServer(AuthExchange):
     def _answer(self, reply: ServerReply) -> None:
         """The reply to a content, once custody is settled."""
         self._holds &= ~_STORING
-        if self._link is None:
+        if self._holds & _CLOSED:
             return
         if reply.positive:
             self._dialogue.accepted()
-        self._reply(reply)
+        self._link.reply(reply)
         if self._context.sessions.draining:
             self._end(replies.SHUTTING_DOWN)
         else:
             self._run()
 
-    # Writing and closing.
+    # Holding and ending.
 
     def write(self, octets: bytes) -> None:
-        """Send, unless the client is gone."""
-        if self._link is not None:
-            self._link.write(octets)
-
-    def _reply(self, reply: ServerReply) -> None:
-        self._out.append(reply.wire)
-        if reply.refusal:
-            _count_refusal[reply.refusal]()
-
-    def _flush(self) -> None:
-        if self._out:
-            octets = b"".join(self._out)
-            self._out.clear()
-            self.write(octets)
+        """Send a line of an AUTH exchange."""
+        self._link.write(octets)
 
     def _end(self, reply: ServerReply) -> None:
         if not self._holds & _CLOSED:
-            self._reply(reply)
+            self._link.reply(reply)
             self._close()
 
     def _close(self) -> None:
-        """Send what is left and close; nothing that was received is looked at any more."""
+        """Nothing that was received is looked at any more."""
         self._holds |= _CLOSED
         self._content = None
         self.lines.take_rest()
-        self._flush()
-        if self._link is not None:
-            self._link.close()
+        self._link.close()
 
     def _regulate(self) -> None:
-        """Stop or start reading by what holds us up; close when the client's half is closed."""
-        if self._link is None or self._holds & _TLS:
+        """Stop or start reading, by what holds us up."""
+        if self._holds & (_TLS | _CLOSED):
             return
-        choked = self._holds & _CHOKED
-        paused = bool(choked or (self._holds and len(self.lines) > MOST_UNREAD))
-        if paused and not self._paused:
-            self._link.pause_reading()
-        elif self._paused and not paused:
-            self._link.resume_reading()
-        self._paused = paused
-        if self._eof and not self._holds:
-            self._close()
-
-    # AUTH and STARTTLS.
+        piling_up = self._holds and len(self.lines) > MOST_UNREAD
+        self._link.pause_reading(bool(piling_up or self._holds & _CHOKED))
 
     def _hold_for(self, hold: int, work: Coroutine[Any, Any, None]) -> None:
-        self._flush()
+        self._link.flush()
         self._holds |= hold
         self._task = asyncio.get_running_loop().create_task(work)
 
@@ -300,29 +257,28 @@ class SmtpServer(AuthExchange):
         self._holds &= ~hold
         self._run()
 
+    # STARTTLS and AUTH, as tasks.
+
     def _start_tls(self) -> None:
-        assert self._link is not None
         # Plain text that came after STARTTLS is not from inside TLS (RFC 3207, 4.2; CVE-2011-0411).
         self.lines.take_rest()
-        self._link.pause_reading()
         self._hold_for(_TLS, self._upgrade())
+        self._link.pause_reading(True)
 
     async def _upgrade(self) -> None:
-        loop, link, context = asyncio.get_running_loop(), self._link, self._context.tls
-        assert link is not None
+        plain, context = self._link.transport, self._context.tls
+        assert plain is not None
         assert context is not None
         try:
-            self._link = await loop.start_tls(
-                link,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            secured = await asyncio.get_running_loop().start_tls(
+                plain, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
             )
         except OSError:
-            link.abort()
+            plain.abort()
             self.connection_lost(None)
             return
+        assert secured is not None
+        self._link = Link(secured)
         self._dialogue.start(secured=True)
         self.seen = self._context.sessions.now
         self._release(_TLS)
@@ -337,7 +293,7 @@ class SmtpServer(AuthExchange):
             get_logger().error("authentication not possible", error=type(error).__name__)
             reply = replies.AUTH_TROUBLE
         if reply is not None:
-            self._reply(reply)
+            self._link.reply(reply)
         if self._auth_failures >= MOST_AUTH_FAILURES:
             self._end(replies.TOO_MANY_FAILURES)
         self._release(_AUTH)
@@ -359,5 +315,5 @@ class SmtpServer(AuthExchange):
 
 
 def _address(peername: tuple[Any, ...] | None) -> str:
-    """The client's IP address without a zone; loopback where the client is gone already."""
-    return str(peername[0]).partition("%")[0] if peername else "127.0.0.1"
+    """The client's IP address without a zone; an unspecified one where it is gone already."""
+    return str(peername[0]).partition("%")[0] if peername else "0.0.0.0"
