@@ -13,9 +13,11 @@ from services.delivery.classify import Stage, classify
 from services.delivery.client import PipelinedProtocol
 from services.delivery.envelope import envelope_commands, obstacle
 from shared.messages.model import DeliveryJob
-from shared.messages.outcome import Failed, Outcome, Unknown
+from shared.messages.outcome import Deferred, Failed, Outcome, Unknown
 from shared.smtp.replies import Reply
 
+CLOSING = 421
+"""The peer closes the connection (RFC 5321, 3.8); a lost link has a reply of this code, too."""
 CHUNK = 262_144
 """Octets written at a time: the timeout runs anew for each."""
 
@@ -32,10 +34,13 @@ class Limits:
 class Result:
     """Outcomes in the order of the job's recipients.
 
-    `not_begun`: the link ended before any word on MAIL, so that another connection may try.
+    None: the host failed before it could decide and before the final dot, as `trouble` says, so
+    that another host may try. `not_begun`: the link ended before any word on MAIL, so that
+    another connection to the same host may try.
     """
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[Outcome | None, ...]
+    trouble: Outcome | None = None
     not_begun: bool = False
 
 
@@ -74,11 +79,25 @@ async def transact(
         link, commands, limits.command
     )
     final = await _content(link, envelope, content, limits)
+    if not envelope.mail.positive:
+        return _mail_refused(envelope.mail, len(job.recipients))
     outcomes = tuple(_outcome(link, envelope, reply, final) for reply in envelope.recipients)
-    return Result(
-        outcomes or (classify(envelope.mail, Stage.MAIL),) * len(job.recipients),
-        not_begun=envelope.mail.code == 421,
-    )
+    trouble = None
+    if None in outcomes:
+        trouble = Deferred(link.loss or _first_closing(envelope))
+    return Result(outcomes, trouble)
+
+
+def _mail_refused(mail: Reply, recipients: int) -> Result:
+    outcome = classify(mail, Stage.MAIL)
+    if isinstance(outcome, Failed):
+        return Result((outcome,) * recipients)
+    return Result((None,) * recipients, outcome, not_begun=mail.code == CLOSING)
+
+
+def _first_closing(envelope: _Envelope) -> Reply:
+    said = [*envelope.recipients, envelope.data or envelope.mail]
+    return next((reply for reply in said if reply.code == CLOSING), said[-1])
 
 
 async def _at_once(link: PipelinedProtocol, commands: list[bytes], seconds: float) -> _Envelope:
@@ -131,13 +150,19 @@ async def _send_content(link: PipelinedProtocol, text: bytes, limits: Limits) ->
 
 def _outcome(
     link: PipelinedProtocol, envelope: _Envelope, recipient: Reply, final: Reply | None
-) -> Outcome:
-    if not envelope.mail.positive:
-        return classify(envelope.mail, Stage.MAIL)
+) -> Outcome | None:
     if not recipient.positive:
-        return classify(recipient, Stage.RCPT)
+        return None if recipient.code == CLOSING else classify(recipient, Stage.RCPT)
     if final is None:
-        return classify(link.loss or envelope.data or recipient, Stage.DATA)
+        return _without_content(envelope)
     if final is link.loss:
         return Unknown(final)
     return classify(final, Stage.DOT)
+
+
+def _without_content(envelope: _Envelope) -> Outcome | None:
+    """The content was not sent to its end: DATA was refused, or the link died on the way."""
+    data = envelope.data
+    if data is None or data.code in (354, CLOSING):
+        return None
+    return classify(data, Stage.DATA)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from shared.dns.answers import AddressAnswer, Addresses, DnsTrouble
 from shared.messages.model import MailExchanger
-from shared.messages.outcome import Deferred, Failed
+from shared.messages.outcome import Deferred, Failed, Outcome
 from shared.smtp.replies import Reply
 
 MOST_HOSTS = 10
@@ -28,6 +28,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 class Candidate:
     """A place to connect to; `host` is the mail exchanger's name."""
 
+    preference: int
     host: str
     address: str
     port: int
@@ -91,13 +92,22 @@ def candidates(
     `private` permits addresses that are not public.
     """
     usable = tuple(
-        Candidate(exchanger.host, address, exchanger.port or port)
+        Candidate(exchanger.preference, exchanger.host, address, exchanger.port or port)
         for exchanger, answer in found
         if isinstance(answer, Addresses)
         for address in answer.addresses
         if private or is_public(address)
     )
     return usable[:MOST_CANDIDATES] or _nowhere(found)
+
+
+def unclear(found: Found) -> list[tuple[int, Outcome]]:
+    """The hosts, by preference, of which the DNS does not say at present where they are."""
+    return [
+        (exchanger.preference, Deferred(Reply(451, "4.4.3", f"{exchanger.host}: {answer.detail}")))
+        for exchanger, answer in found
+        if isinstance(answer, DnsTrouble)
+    ]
 
 
 def _nowhere(found: Found) -> Deferred | Failed:

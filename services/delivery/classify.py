@@ -66,6 +66,14 @@ def failure_reason(reply: Reply, stage: Stage) -> str:
     return _BY_CODE.get(reply.code, "other")
 
 
+def overruled(outcome: Outcome, better: Outcome | None) -> Outcome:
+    """The outcome in view of a transient failure of a better mail exchanger, None if none failed.
+
+    A worse one need not know the mailboxes: its refusal is not the last word.
+    """
+    return better if better is not None and isinstance(outcome, Failed) else outcome
+
+
 def unreachable(failures: Sequence[Outcome]) -> Outcome:
     """What it means that every candidate failed, best first.
 

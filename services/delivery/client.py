@@ -15,6 +15,8 @@ from typing import cast
 from aiosmtplib import SMTP, SMTPConnectResponseError, SMTPResponse, SMTPServerDisconnected
 from aiosmtplib.protocol import SMTPProtocol
 
+from services.delivery.candidates import Candidate
+from shared.messages.outcome import Outcome
 from shared.smtp.replies import Reply, parse_reply
 
 LONGEST_REPLY = 32_768
@@ -193,11 +195,16 @@ class PipelinedProtocol(SMTPProtocol):
 
 
 class NextHop(SMTP):
-    """aiosmtplib's client around `PipelinedProtocol`. `connect_timeout` is in seconds."""
+    """aiosmtplib's client around `PipelinedProtocol`. `connect_timeout` is in seconds.
+
+    `better_failure` is the transient failure of a better mail exchanger than `place`, if any.
+    """
 
     protocol: PipelinedProtocol | None
     connect_timeout: float = 30.0
     served = 0
+    place: Candidate | None = None
+    better_failure: Outcome | None = None
 
     @property
     def link(self) -> PipelinedProtocol:

@@ -10,8 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
-from services.delivery.attempt import Limits, transact
+from services.delivery.attempt import Limits, Result, transact
+from services.delivery.classify import overruled
 from services.delivery.client import NextHop, PipelinedProtocol
 from services.delivery.opening import Opener
 from services.delivery.work import Owner, Work
@@ -45,6 +47,7 @@ class Destination:
         self._bulk: deque[Work] = deque()
         self._idle: deque[asyncio.Future[Work | None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._openers: set[asyncio.Task[None]] = set()
         self._opening = self._open = 0
         self._draining = False
 
@@ -66,6 +69,8 @@ class Destination:
         for waiter in self._idle:
             if not waiter.done():
                 waiter.set_result(None)
+        for task in self._openers:
+            task.cancel()
         return set(self._tasks)
 
     def _queue(self, work: Work) -> deque[Work]:
@@ -99,58 +104,88 @@ class Destination:
         work = self._take()
         if work is None:
             self._opening -= 1
-            return
+        while work is not None:
+            hop = await self._open_for(work)
+            if isinstance(hop, NextHop):
+                work = await self._serve(hop, work)
+                self._opening += work is not None
+            else:
+                self._unreachable(work, hop)
+                work = None
+
+    async def _open_for(self, work: Work) -> NextHop | Outcome:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._openers.add(task)
         try:
-            hop = await self._tools.opener.open(work.job)
+            return await self._tools.opener.open(work.job, work.walk)
         except BaseException:
-            self._tools.owner.broken(work)
+            if self._draining:
+                self._tools.owner.release(work)
+            else:
+                self._tools.owner.broken(work)
             raise
         finally:
+            self._openers.discard(task)
             self._opening -= 1
-        if isinstance(hop, NextHop):
-            await self._serve(hop, work)
-        else:
-            self._unreachable(work, hop)
 
     def _unreachable(self, work: Work, outcome: Outcome) -> None:
-        """Nobody answers: what waits need not try again, unless a connection is open."""
-        unlucky: Work | None = work
-        while unlucky is not None:
-            self._tools.owner.finish(unlucky, (outcome,) * len(unlucky.job.recipients))
-            unlucky = None if self._open else self._take()
+        """Nobody answers: what waits need not try again, unless somebody answers others."""
+        owner = self._tools.owner
+        owner.finish(work, work.decide_rest(outcome))
+        while not self._open and not work.walk.spoken and (other := self._take()) is not None:
+            owner.finish(other, other.decide_rest(outcome))
 
-    async def _serve(self, hop: NextHop, work: Work | None) -> None:
+    async def _serve(self, hop: NextHop, work: Work | None) -> Work | None:
+        """Job after job; returns the one that has to go on at another host."""
         link, offered = hop.link, dict(hop.esmtp_extensions)
         self._open += 1
         metrics.pool_connections.inc()
         try:
             while work is not None:
-                await self._attempt(hop, link, offered, work)
+                if not await self._attempt(hop, link, offered, work):
+                    return work
                 work = await self._next(hop, link)
-            await _leave(link)
+            return None
         finally:
+            await _leave(link)
             self._open -= 1
             metrics.pool_connections.dec()
             hop.close()
 
     async def _attempt(
         self, hop: NextHop, link: PipelinedProtocol, offered: dict[str, str], work: Work
-    ) -> None:
+    ) -> bool:
+        """Whether the job is done with here; False if another host is to be tried."""
         tools = self._tools
         try:
             content = work.content
             if content is None and (content := await tools.owner.load(work)) is None:
-                return
-            result = await transact(link, offered, work.job, content, tools.limits)
+                return True
+            result = await transact(link, offered, work.rest, content, tools.limits)
+            hop.served += 1
+            if result.not_begun and hop.served > 1:
+                # The peer closed a connection that lay idle or was old: a new one decides.
+                self._again(work)
+                return True
+            return self._absorb(hop, work, result)
         except BaseException:
             tools.owner.broken(work)
             raise
-        hop.served += 1
-        if result.not_begun and hop.served > 1:
-            # The peer closed a connection that lay idle or was old: a new one decides.
-            self._again(work)
-        else:
-            tools.owner.finish(work, result.outcomes)
+
+    def _absorb(self, hop: NextHop, work: Work, result: Result) -> bool:
+        work.decide(
+            [outcome and overruled(outcome, hop.better_failure) for outcome in result.outcomes]
+        )
+        if result.trouble is None:
+            self._tools.owner.finish(work, work.outcomes())
+            return True
+        work.walk.spoken = True
+        if hop.place is not None:
+            work.walk.tried.add(hop.place)
+            work.walk.failures.append((hop.place.preference, result.trouble))
+        if self._draining:
+            self._tools.owner.release(work)
+        return self._draining
 
     def _again(self, work: Work) -> None:
         if self._draining:

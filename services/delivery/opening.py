@@ -1,6 +1,6 @@
 """Opens a connection to the best mail exchanger that answers (RFC 5321, 5.1; RFC 3207).
 
-Addresses are looked up once for each connection. STARTTLS is opportunistic: certificates are not
+Addresses are looked up once for each attempt. STARTTLS is opportunistic: certificates are not
 verified, and a handshake that fails is followed by one connection in clear text (RFC 7435).
 """
 
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import random
 import ssl
+from collections import deque
 
 from aiosmtplib import SMTPException, SMTPHeloError, SMTPResponseException
 
-from services.delivery.candidates import Candidate, candidates, in_order, literal
+from services.delivery.candidates import Candidate, candidates, in_order, literal, unclear
 from services.delivery.classify import Stage, classify, unreachable
 from services.delivery.client import NextHop
+from services.delivery.work import Walk
 from shared.dns.answers import AddressAnswer
 from shared.dns.interface import Resolver
 from shared.messages.model import DeliveryJob, MailExchanger
@@ -38,24 +40,31 @@ class Opener:
         self._tls.check_hostname = False
         self._tls.verify_mode = ssl.CERT_NONE
 
-    async def open(self, job: DeliveryJob) -> NextHop | Outcome:
-        """A connection for the destination of `job`, or why there is none."""
-        places = await self._places(job)
-        if not isinstance(places, tuple):
-            return places
-        failures: list[Outcome] = []
-        for place in places:
+    async def open(self, job: DeliveryJob, walk: Walk) -> NextHop | Outcome:
+        """A connection to the next place of the walk, or what it means that there is none."""
+        if walk.places is None:
+            places = await self._places(job, walk)
+            if not isinstance(places, tuple):
+                return places
+            walk.places = deque(place for place in places if place not in walk.tried)
+        while walk.places:
+            place = walk.places.popleft()
+            walk.tried.add(place)
             hop = await self._try(place)
             if isinstance(hop, NextHop):
+                hop.place, hop.better_failure = place, walk.better_failure(place.preference)
                 return hop
-            failures.append(hop)
-        return unreachable(failures)
+            walk.failures.append((place.preference, hop))
+        return unreachable([outcome for _, outcome in walk.failures])
 
-    async def _places(self, job: DeliveryJob) -> tuple[Candidate, ...] | Deferred | Failed:
+    async def _places(
+        self, job: DeliveryJob, walk: Walk
+    ) -> tuple[Candidate, ...] | Deferred | Failed:
         found: list[tuple[MailExchanger, AddressAnswer]] = []
         for exchanger in in_order(job.exchangers, self._chance):
             host = exchanger.host
             found.append((exchanger, literal(host) or await self._resolver.addresses(host)))
+        walk.failures += unclear(found)
         private = job.static or self._settings.allow_private_addresses
         return candidates(found, port=self._settings.smtp_port, private=private)
 
