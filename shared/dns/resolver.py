@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 
 import dns.asyncresolver
 import dns.exception
-import dns.flags
 import dns.name
+import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
@@ -31,6 +31,7 @@ from shared.dns.answers import (
     NullMx,
 )
 from shared.messages.model import MailExchanger
+from shared.settings.load import ConfigError
 from shared.settings.model import DnsSettings
 from shared.settings.values import split_host_port
 
@@ -42,6 +43,8 @@ CACHE_ENTRIES = 50_000
 MOST_EXCHANGERS = 20
 """More mail exchangers than this are not tried (some domains publish hundreds)."""
 EDNS_PAYLOAD = 1232
+LOOKUPS_AT_ONCE = 400
+"""Each holds a socket, and a mail to a thousand domains asks for all of them together."""
 
 Answer = MxAnswer | AddressAnswer
 Lookup = TypeVar("Lookup", bound=Answer)
@@ -84,11 +87,24 @@ def lifetime(answer: Answer, ttl: float) -> float:
 
 
 class DnspythonResolver:
-    """See `shared.dns.interface.Resolver`."""
+    """See `shared.dns.interface.Resolver`. `chance` orders exchangers of equal preference; at most
+    `room` lookups run at a time.
 
-    def __init__(self, settings: DnsSettings, cache: AnswerCache | None = None) -> None:
-        self._resolver = _configured(settings)
+    Raises `ConfigError` if neither `settings` nor the file `system` names a server.
+    """
+
+    def __init__(
+        self,
+        settings: DnsSettings,
+        cache: AnswerCache | None = None,
+        chance: random.Random | None = None,
+        system: str = "/etc/resolv.conf",
+        room: int = LOOKUPS_AT_ONCE,
+    ) -> None:
+        self._resolver = _configured(settings, system)
         self._cache = cache or AnswerCache()
+        self._chance = chance or random.SystemRandom()
+        self._room = asyncio.Semaphore(room)
         self._asked: dict[tuple[str, str], asyncio.Future[Answer]] = {}
 
     def cached_mail_exchangers(self, domain: str) -> MxAnswer | None:
@@ -131,9 +147,11 @@ class DnspythonResolver:
             return await self._implicit(domain)
         if isinstance(answer, NoSuchDomain | DnsTrouble):
             return answer, ttl
-        if len(answer) == 1 and answer[0].exchange == dns.name.root:
+        # RFC 7505: "." is no host. Beside other records it must not be, and says nothing.
+        hosts = [record for record in answer if record.exchange != dns.name.root]
+        if not hosts:
             return NullMx(), ttl
-        return MailExchangers(_ordered(answer)), ttl
+        return MailExchangers(_ordered(hosts, self._chance)), ttl
 
     async def _implicit(self, domain: str) -> tuple[MxAnswer, float]:
         # RFC 5321, 5.1: without MX records the domain itself is the only exchanger.
@@ -146,7 +164,8 @@ class DnspythonResolver:
         answers = await asyncio.gather(self._query(host, "A"), self._query(host, "AAAA"))
         found = [record for answer, _ in answers if isinstance(answer, list) for record in answer]
         if found:
-            ttls = [ttl for answer, ttl in answers if isinstance(answer, list)]
+            # Trouble with one family makes the answer short-lived: the other half may come soon.
+            ttls = [ttl for answer, ttl in answers if isinstance(answer, list | DnsTrouble)]
             return Addresses(tuple(record.address for record in found)), min(ttls)
         for answer, _ in answers:
             if isinstance(answer, DnsTrouble):
@@ -160,7 +179,8 @@ class DnspythonResolver:
         self, name: str, kind: str
     ) -> tuple[list[Any] | NoSuchDomain | NoRecords | DnsTrouble, float]:
         try:
-            answer = await self._resolver.resolve(name, kind)
+            async with self._room:
+                answer = await self._resolver.resolve(name, kind)
         except dns.resolver.NXDOMAIN:
             return NoSuchDomain(), NEGATIVE_TTL
         except dns.resolver.NoAnswer:
@@ -171,21 +191,24 @@ class DnspythonResolver:
         return (list(rrset), float(rrset.ttl)) if rrset else (NoRecords(), NEGATIVE_TTL)
 
 
-def _configured(settings: DnsSettings) -> dns.asyncresolver.Resolver:
-    resolver = dns.asyncresolver.Resolver(configure=not settings.nameservers)
+def _configured(settings: DnsSettings, system: str) -> dns.asyncresolver.Resolver:
+    try:
+        resolver = dns.asyncresolver.Resolver(system, configure=not settings.nameservers)
+    except dns.resolver.NoResolverConfiguration as error:
+        raise ConfigError(f"dns.nameservers: the system names no server: {error}") from error
     if settings.nameservers:
         servers = [split_host_port(server, 53) for server in settings.nameservers]
-        resolver.nameservers = [host for host, _ in servers]
-        resolver.nameserver_ports = dict(servers)
+        # Not `nameserver_ports`: that has one port for each address.
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in servers]
     resolver.lifetime = settings.timeout / 1000
     resolver.timeout = resolver.lifetime / 3
     resolver.use_edns(0, 0, EDNS_PAYLOAD)
     return resolver
 
 
-def _ordered(records: list[Any]) -> tuple[MailExchanger, ...]:
+def _ordered(records: list[Any], chance: random.Random) -> tuple[MailExchanger, ...]:
     # RFC 5321, 5.1: equal preferences in random order, to spread the load.
-    random.shuffle(records)
+    chance.shuffle(records)
     ordered = sorted(records, key=lambda record: int(record.preference))
     return tuple(
         MailExchanger(int(record.preference), record.exchange.to_text(omit_final_dot=True).lower())

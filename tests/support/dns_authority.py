@@ -1,4 +1,4 @@
-"""An authoritative DNS server inside the test process: a real UDP socket on a free port."""
+"""An authoritative DNS server inside the test process: real sockets on a free port."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ Zone = dict[tuple[str, str], list[str]]
 class DnsAuthority(asyncio.DatagramProtocol):
     """Answers from `zone`; unknown owners are NXDOMAIN, unknown types empty answers.
 
-    `rcodes` forces an answer code for an owner, `silent` owners get no answer. All may be changed
-    while it runs; `queries` keeps what was asked.
+    `rcodes` forces an answer code for an owner, `silent` owners get no answer, neither do the
+    questions in `unheard`, and answers about `truncated` owners are cut over UDP. All may be
+    changed while it runs; `queries` keeps what was asked.
     """
 
     def __init__(self, zone: Zone, ttl: int = 60) -> None:
@@ -31,6 +32,8 @@ class DnsAuthority(asyncio.DatagramProtocol):
         self.ttl = ttl
         self.rcodes: dict[str, dns.rcode.Rcode] = {}
         self.silent: set[str] = set()
+        self.unheard: set[tuple[str, str]] = set()
+        self.truncated: set[str] = set()
         self.queries: list[tuple[str, str]] = []
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -38,14 +41,32 @@ class DnsAuthority(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
+        response = self._answer(data)
+        if response is None or self._transport is None:
+            return
+        if response.question[0].name.to_text().lower() in self.truncated:
+            response.answer.clear()
+            response.flags |= dns.flags.TC
+        self._transport.sendto(response.to_wire(), addr)
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one TCP connection (RFC 1035, 4.2.2)."""
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                size = int.from_bytes(await reader.readexactly(2), "big")
+                response = self._answer(await reader.readexactly(size))
+                if response is not None:
+                    wire = response.to_wire()
+                    writer.write(len(wire).to_bytes(2, "big") + wire)
+        writer.close()
+
+    def _answer(self, data: bytes) -> dns.message.Message | None:
         query = dns.message.from_wire(data)
         owner = query.question[0].name.to_text().lower()
-        self.queries.append((owner, dns.rdatatype.to_text(query.question[0].rdtype)))
-        if owner not in self.silent and self._transport is not None:
-            self._transport.sendto(self._answer(query).to_wire(), addr)
-
-    def _answer(self, query: dns.message.Message) -> dns.message.Message:
-        owner, kind = self.queries[-1]
+        kind = dns.rdatatype.to_text(query.question[0].rdtype)
+        self.queries.append((owner, kind))
+        if owner in self.silent or (owner, kind) in self.unheard:
+            return None
         response = dns.message.make_response(query)
         response.flags |= dns.flags.AA | dns.flags.RA
         if owner in self.rcodes:
@@ -58,14 +79,16 @@ class DnsAuthority(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def serving(authority: DnsAuthority) -> AsyncIterator[DnsSettings]:
+async def serving(authority: DnsAuthority, *, tcp: bool = False) -> AsyncIterator[DnsSettings]:
     """Listen; yields the settings that ask this server and no other."""
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(
         lambda: authority, local_addr=("127.0.0.1", 0)
     )
     port = transport.get_extra_info("sockname")[1]
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(transport.close)
+        if tcp:
+            server = await asyncio.start_server(authority.talk, "127.0.0.1", port)
+            await stack.enter_async_context(server)
         yield DnsSettings.model_validate({"nameservers": [f"127.0.0.1:{port}"], "timeout": "600ms"})
-    finally:
-        transport.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from pathlib import Path
 
 import dns.rcode
 import pytest
@@ -15,8 +17,10 @@ from shared.dns.answers import (
     NoSuchDomain,
     NullMx,
 )
-from shared.dns.resolver import AnswerCache, DnspythonResolver
+from shared.dns.resolver import AnswerCache, DnspythonResolver, lifetime
 from shared.messages.model import MailExchanger
+from shared.settings.load import ConfigError
+from shared.settings.model import DnsSettings
 from tests.support.dns_authority import DnsAuthority, Zone, serving
 
 
@@ -24,6 +28,7 @@ def zone() -> Zone:
     return {
         ("ex.test.", "MX"): ["20 mx2.ex.test.", "10 mx1.ex.test."],
         ("null.test.", "MX"): ["0 ."],
+        ("muddled.test.", "MX"): ["0 .", "10 mx.muddled.test."],
         ("plain.test.", "A"): ["192.0.2.7"],
         ("bare.test.", "TXT"): ['"nothing here"'],
         ("broken.test.", "TXT"): ['"x"'],
@@ -40,6 +45,7 @@ def zone() -> Zone:
         ("ex.test", MailExchangers((MailExchanger(10, "mx1.ex.test"),
                                     MailExchanger(20, "mx2.ex.test")))),
         ("null.test", NullMx()),
+        ("muddled.test", MailExchangers((MailExchanger(10, "mx.muddled.test"),))),
         ("plain.test", MailExchangers((MailExchanger(0, "plain.test"),), implicit=True)),
         ("bare.test", NoRecords()),
         ("missing.test", NoSuchDomain()),
@@ -101,3 +107,103 @@ async def test_a_full_cache_forgets_what_was_not_used() -> None:
     cache.get("mx", "a")
     cache.put("mx", "c", NullMx(), 60)
     assert [cache.get("mx", name) is not None for name in "abc"] == [True, False, True]
+
+
+async def test_exchangers_of_equal_preference_come_in_an_order_by_chance() -> None:
+    orders = set()
+    async with serving(DnsAuthority(zone())) as settings:
+        for seed in range(3):
+            resolver = DnspythonResolver(settings, chance=random.Random(seed))
+            answer = await resolver.mail_exchangers("many.test")
+            assert isinstance(answer, MailExchangers)
+            orders.add(answer.exchangers)
+    assert len(orders) == 3
+
+
+async def test_an_answer_too_long_for_udp_is_fetched_over_tcp() -> None:
+    authority = DnsAuthority(zone())
+    authority.truncated.add("ex.test.")
+    async with serving(authority, tcp=True) as settings:
+        answer = await DnspythonResolver(settings).mail_exchangers("ex.test")
+    assert isinstance(answer, MailExchangers)
+    assert len(authority.queries) == 2
+
+
+async def test_a_cut_answer_without_tcp_is_trouble() -> None:
+    authority = DnsAuthority(zone())
+    authority.truncated.add("ex.test.")
+    async with serving(authority) as settings:
+        answer = await DnspythonResolver(settings).mail_exchangers("ex.test")
+    assert isinstance(answer, DnsTrouble)
+
+
+async def test_two_servers_on_one_host_are_both_asked() -> None:
+    broken = DnsAuthority(zone())
+    broken.rcodes["ex.test."] = dns.rcode.SERVFAIL
+    async with serving(broken) as first, serving(DnsAuthority(zone())) as second:
+        both = DnsSettings(nameservers=(*first.nameservers, *second.nameservers))
+        answer = await DnspythonResolver(both).mail_exchangers("ex.test")
+    assert isinstance(answer, MailExchangers)
+    assert broken.queries
+
+
+async def test_half_an_answer_about_addresses_is_used_but_not_kept() -> None:
+    now = [0.0]
+    authority = DnsAuthority(zone(), ttl=300)
+    authority.unheard.add(("mx1.ex.test.", "AAAA"))
+    async with serving(authority) as settings:
+        resolver = DnspythonResolver(settings, AnswerCache(lambda: now[0]))
+        assert await resolver.addresses("mx1.ex.test") == Addresses(("192.0.2.1",))
+        authority.unheard.clear()
+        now[0] = 6.0
+        answer = await resolver.addresses("mx1.ex.test")
+    assert answer == Addresses(("192.0.2.1", "2001:db8::1"))
+
+
+@pytest.mark.parametrize(
+    ("domain", "kept"), [("missing.test", 60.0), ("bare.test", 60.0), ("broken.test", 5.0)]
+)
+async def test_no_is_kept_for_a_minute_and_trouble_for_seconds(domain: str, kept: float) -> None:
+    now = [0.0]
+    authority = DnsAuthority(zone())
+    authority.rcodes["broken.test."] = dns.rcode.SERVFAIL
+    async with serving(authority) as settings:
+        resolver = DnspythonResolver(settings, AnswerCache(lambda: now[0]))
+        await resolver.mail_exchangers(domain)
+        now[0] = kept
+        assert resolver.cached_mail_exchangers(domain) is not None
+        now[0] = kept + 0.1
+        assert resolver.cached_mail_exchangers(domain) is None
+
+
+@pytest.mark.parametrize(("ttl", "kept"), [(0, 5.0), (100, 100.0), (86_400, 3600.0)])
+def test_the_time_to_live_is_taken_within_reason(ttl: float, kept: float) -> None:
+    assert lifetime(NullMx(), ttl) == kept
+
+
+async def test_who_gives_up_waiting_takes_the_answer_from_nobody_else() -> None:
+    async with serving(DnsAuthority(zone())) as settings:
+        resolver = DnspythonResolver(settings)
+        impatient = asyncio.ensure_future(resolver.mail_exchangers("ex.test"))
+        patient = asyncio.ensure_future(resolver.mail_exchangers("ex.test"))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        assert isinstance(await patient, MailExchangers)
+
+
+async def test_a_mail_to_very_many_domains_does_not_use_up_the_sockets() -> None:
+    async with serving(DnsAuthority(zone())) as settings:
+        resolver = DnspythonResolver(settings, room=10)
+        domains = [f"{number}.missing.test" for number in range(300)]
+        answers = asyncio.gather(*map(resolver.mail_exchangers, domains))
+        sockets = 0
+        while not answers.done():
+            await asyncio.sleep(0)
+            sockets = max(sockets, len(list(Path("/proc/self/fd").iterdir())))
+        assert set(await answers) == {NoSuchDomain()}
+    assert sockets < 100
+
+
+def test_a_system_without_a_server_is_told_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dns\.nameservers"):
+        DnspythonResolver(DnsSettings(), system=str(tmp_path / "none"))
