@@ -6,6 +6,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,9 @@ from shared.messages.model import AcceptedMail, MessageClass, Recipient
 from shared.smtp.replies import Reply
 
 HEADERS = b"Received: from a\r\nFrom: <me@sender.test>\r\nSubject: secret plans\r\n"
+ENVELOPE = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version",
+            "Content-Type"]  # fmt: skip
+GROUP = ["Final-Recipient", "Action", "Status", "Diagnostic-Code"]
 NO = Reply(550, "5.1.1", "No such\nmailbox")
 
 
@@ -71,12 +75,71 @@ def test_the_same_failure_gives_the_same_notification() -> None:
     assert dsn(failures) == dsn(failures)
 
 
-@given(st.text(max_size=300), st.text(max_size=2000), st.binary(max_size=3000))
-def test_text_of_strangers_never_breaks_the_form(address: str, reply: str, headers: bytes) -> None:
-    mail = dsn([(Recipient(address), Reply(550, "5.1.1", reply))], headers)
+def status_groups(mail: AcceptedMail) -> list[Message]:
+    return cast("list[Message]", list(parsed(mail).iter_parts())[1].get_payload())
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (Reply(451, "4.4.7", "Delivery time expired"), "4.4.7"),
+        (Reply(450, "", "no enhanced code"), "4.0.0"),
+        (Reply(550, "5.1.1\r\nX: y", "not a code"), "5.0.0"),
+    ],
+)
+def test_a_reply_without_an_enhanced_code_gets_that_of_its_class(reply: Reply, status: str) -> None:
+    (_, group) = status_groups(dsn([(Recipient("a@b.test"), reply)]))
+    assert group["Status"] == status
+
+
+def test_text_that_is_not_ascii_is_readable_and_ascii_on_the_wire() -> None:
+    reply = Reply(550, "5.1.1", "Postfach unbekannt: Grüße")
+    mail = dsn([(Recipient("jürgen+a@b.test"), reply)], b"Subject: Gr\xc3\xbc\xdfe\r\n")
+    content = bytes(mail.content.inline)
+    assert content.isascii()
+    assert (mail.eight_bit, mail.smtputf8) == (False, False)
+    text, _, headers = parsed(mail).iter_parts()
+    assert "jürgen+a@b.test" in text.get_content()
+    assert "Grüße" in text.get_content()
+    assert cast("bytes", headers.get_payload(decode=True)).rstrip() == b"Subject: Gr\xc3\xbc\xdfe"
+    (_, group) = status_groups(mail)
+    assert group["Final-Recipient"] == r"utf-8; j\x{FC}rgen\x{2B}a@b.test"
+    assert group["Diagnostic-Code"] == r"smtp; 550 5.1.1 Postfach unbekannt: Gr\x{FC}\x{DF}e"
+
+
+def test_a_notification_to_an_address_that_is_not_ascii_needs_smtputf8() -> None:
+    mail = dsn([(Recipient("a@b.test"), NO)], reverse_path="jürgen@sender.test")
+    assert (mail.eight_bit, mail.smtputf8) == (True, True)
+
+
+def test_the_headers_come_back_octet_for_octet_and_bounded() -> None:
+    headers = b"X-Long: " + b"y" * 5000 + b"\r\nX-Raw: \x00\x1b\xff = \t \r\n"
+    part = list(parsed(dsn([(Recipient("a@b.test"), NO)], headers)).iter_parts())[2]
+    assert cast("bytes", part.get_payload(decode=True)) == headers
+
+
+HOSTILE = st.text(max_size=2000) | st.text("é\U0001f4a9\r\n\x00\\ =.-", max_size=2000)
+
+
+@given(
+    st.lists(st.tuples(HOSTILE, HOSTILE, HOSTILE), min_size=1, max_size=3),
+    st.binary(max_size=3000) | st.binary(max_size=100).map(lambda data: data * 30),
+    HOSTILE.map(lambda text: text[:250]),
+)
+def test_text_of_strangers_never_breaks_the_form(
+    hostile: list[tuple[str, str, str]], headers: bytes, reverse_path: str
+) -> None:
+    failures = [(Recipient(address), Reply(550, code, text)) for address, code, text in hostile]
+    mail = dsn(failures, headers, reverse_path)
     content = bytes(mail.content.inline)
     assert content.count(b"\r\n") == content.count(b"\n") == content.count(b"\r")
-    assert max(map(len, content.split(b"\r\n"))) <= 4 * 998
-    report = content.split(b"message/delivery-status")[1].split(b"--=_postroad_DSN1")[0]
-    assert report.count(b"\r\nStatus: ") == 1
-    assert report.count(b"\r\nAction: ") == 1
+    assert max(map(len, content.split(b"\r\n"))) <= 998
+    assert content.isascii() or (mail.smtputf8 and mail.eight_bit)
+    message = message_from_bytes(content, policy=policy.compat32)
+    assert not message.defects
+    assert message.keys() == ENVELOPE
+    parts = cast("list[Message]", message.get_payload())
+    assert len(parts) == 3
+    groups = cast("list[Message]", parts[1].get_payload())
+    assert [group.keys() for group in groups[1:]] == [GROUP] * len(failures)
+    assert [group["Action"] for group in groups[1:]] == ["failed"] * len(failures)
