@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
-from services.router.routing import StaticRoutes, Way, literal_route, way_by_dns
+from services.router.routing import StaticRoutes, Way, given_up, literal_route, way_by_dns
 from services.router.splitting import Split, domains_of, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
 from shared import metrics
@@ -22,12 +22,15 @@ from shared.broker.topology import ACCEPTED, DUE
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
 from shared.dns.answers import MxAnswer
 from shared.dns.interface import Resolver
-from shared.logs import get_logger
+from shared.logs import clip, get_logger
 from shared.mail.dsn import HEADERS_LIMIT
 from shared.mail.headers import header_section
 from shared.messages.codec import CodecError, decode
 from shared.messages.model import AcceptedMail, DeliveryJob
 from shared.settings.model import Settings
+
+_hold = metrics.in_flight.inc
+_let_go = metrics.in_flight.dec
 
 
 class CachingResolver(Resolver, Protocol):
@@ -51,6 +54,7 @@ class Router:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings.router
+        self._own_host = settings.hostname.lower()
         self._broker = broker
         self._resolver = resolver
         self._store = store
@@ -73,92 +77,122 @@ class Router:
         return ""
 
     async def drain(self) -> None:
-        """Take nothing more; finish what has begun."""
+        """Take nothing more; finish what has begun, and the blobs that it ended."""
         for consumer in self._consumers:
             await consumer.stop()
         await self._idle.wait()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def handle(self, delivery: Delivery) -> None:
         """Route one message. What cannot be read is parked."""
+        self._begin()
+        try:
+            self._handle(delivery)
+        except BaseException:
+            self._end()
+            raise
+
+    def _handle(self, delivery: Delivery) -> None:
         try:
             message = decode(delivery.body)
         except CodecError as error:
-            delivery.reject(error.reason, str(error))
+            self._reject(delivery, error.reason, str(error))
             return
         if isinstance(message, AcceptedMail):
-            parent = first_job(message)
+            self._find_ways(delivery, first_job(message))
         elif isinstance(message, DeliveryJob):
-            parent = message
+            self._find_ways(delivery, message)
         else:
-            delivery.reject(ParkReason.UNDECODABLE, "neither mail nor job")
-            return
-        self._begin()
-        ways = {domain: self._known_way(domain) for domain in domains_of(parent.recipients)}
-        known = {domain: way for domain, way in ways.items() if way is not None}
-        if len(known) == len(ways):
+            self._reject(delivery, ParkReason.UNDECODABLE, "neither mail nor job")
+
+    def _find_ways(self, delivery: Delivery, parent: DeliveryJob) -> None:
+        known: dict[str, Way] = {}
+        unknown: list[str] = []
+        for domain in domains_of(parent.recipients):
+            way = self._known_way(domain)
+            if way is None:
+                unknown.append(domain)
+            else:
+                known[domain] = way
+        if unknown:
+            self._spawn(delivery, self._ask(delivery, parent, known, unknown))
+        else:
             self._route(delivery, parent, known)
-        else:
-            self._spawn(delivery, self._ask(delivery, parent, ways))
 
     def _known_way(self, domain: str) -> Way | None:
         route = self._routes.find(domain) or literal_route(domain)
         if route is not None:
             return route
         answer = self._resolver.cached_mail_exchangers(domain)
-        return None if answer is None else way_by_dns(domain, answer)
+        return None if answer is None else way_by_dns(domain, answer, self._own_host)
 
     async def _ask(
-        self, delivery: Delivery, parent: DeliveryJob, ways: dict[str, Way | None]
+        self, delivery: Delivery, parent: DeliveryJob, known: dict[str, Way], unknown: list[str]
     ) -> None:
-        domains = [domain for domain, way in ways.items() if way is None]
-        answers = await asyncio.gather(*map(self._resolver.mail_exchangers, domains))
+        answers = await asyncio.gather(*map(self._resolver.mail_exchangers, unknown))
         found = {
-            domain: way_by_dns(domain, answer)
-            for domain, answer in zip(domains, answers, strict=True)
+            domain: way_by_dns(domain, answer, self._own_host)
+            for domain, answer in zip(unknown, answers, strict=True)
         }
-        known = {domain: way for domain, way in ways.items() if way is not None}
         self._route(delivery, parent, known | found)
 
     def _route(self, delivery: Delivery, parent: DeliveryJob, ways: dict[str, Way]) -> None:
+        if self._successors.is_late(parent):
+            ways = {domain: given_up(way) for domain, way in ways.items()}
         parts = split(parent, ways, self._settings.recipients_per_job)
-        if parent.content.blob and (parts.failures or parts.postponed):
+        if not parts.needs_headers:
+            self._forward_parts(delivery, parent, parts, b"")
+        elif parent.content.blob:
             self._spawn(delivery, self._with_headers(delivery, parent, parts))
         else:
-            headers = b""
-            if parts.failures or parts.postponed:
-                headers = header_section(parent.content.inline, HEADERS_LIMIT)
-            self._forward(delivery, parent, parts, headers)
+            headers = header_section(parent.content.inline, HEADERS_LIMIT)
+            self._forward_parts(delivery, parent, parts, headers)
 
     async def _with_headers(self, delivery: Delivery, parent: DeliveryJob, parts: Split) -> None:
         try:
             content = await self._store.get(parent.content.blob)
         except ContentMissing:
-            delivery.reject(ParkReason.CONTENT_MISSING, parent.content.blob)
-            self._end()
+            self._reject(delivery, ParkReason.CONTENT_MISSING, parent.content.blob)
         except ContentUnavailable as error:
             get_logger().warning("content store", mail_id=parent.mail_id, error=str(error))
-            delivery.failed()
-            self._end()
+            self._forward(delivery, parent, self._successors.wait_for_store(parent))
         else:
-            self._forward(delivery, parent, parts, header_section(content, HEADERS_LIMIT))
+            headers = header_section(content, HEADERS_LIMIT)
+            self._forward_parts(delivery, parent, parts, headers)
 
-    def _forward(
+    def _forward_parts(
         self, delivery: Delivery, parent: DeliveryJob, parts: Split, headers: bytes
     ) -> None:
-        plan = self._successors.plan(parent, parts, headers)
+        plan = self._successors.plan(parent, parts, headers, delivery.queue)
+        self._forward(delivery, parent, plan)
+
+    def _forward(self, delivery: Delivery, parent: DeliveryJob, plan: Plan) -> None:
         # custody: jobs, notification and parked copies are durable before the message is settled.
         forwarded = delivery.forward(plan.messages)
-        forwarded.add_done_callback(partial(self._forwarded, plan))
+        forwarded.add_done_callback(partial(self._forwarded, parent, plan))
 
-    def _forwarded(self, plan: Plan, future: asyncio.Future[None]) -> None:
+    def _forwarded(self, parent: DeliveryJob, plan: Plan, future: asyncio.Future[None]) -> None:
         self._end()
         if future.cancelled() or future.exception() is not None:
-            return
+            return  # the broker delivers the message again, and the same ids are made of it
         plan.report()
-        for job in plan.ended:
-            if job.content.blob:
-                share = self._store.end_share(job.content.blob, job.blob_share, job.id)
-                self._keep(asyncio.ensure_future(_logged(share, job.mail_id)))
+        if plan.ended and parent.content.blob:
+            self._keep(asyncio.ensure_future(self._end_share(parent)))
+
+    async def _end_share(self, job: DeliveryJob) -> None:
+        try:
+            await self._store.end_share(job.content.blob, job.blob_share, job.id)
+        except ContentUnavailable as error:
+            get_logger().warning("a blob was left behind", mail_id=job.mail_id, error=str(error))
+
+    def _reject(self, delivery: Delivery, reason: ParkReason, detail: str) -> None:
+        delivery.reject(reason, clip(detail)).add_done_callback(self._rejected)
+
+    def _rejected(self, future: asyncio.Future[None]) -> None:
+        self._end()
+        if not future.cancelled() and (error := future.exception()) is not None:
+            get_logger().warning("not parked yet", error=str(error))
 
     def _spawn(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -178,17 +212,10 @@ class Router:
     def _begin(self) -> None:
         self._open += 1
         self._idle.clear()
-        metrics.in_flight.set(self._open)
+        _hold()
 
     def _end(self) -> None:
         self._open -= 1
-        metrics.in_flight.set(self._open)
+        _let_go()
         if self._open == 0:
             self._idle.set()
-
-
-async def _logged(share: Coroutine[Any, Any, None], mail_id: str) -> None:
-    try:
-        await share
-    except ContentUnavailable as error:
-        get_logger().warning("a blob was left behind", mail_id=mail_id, error=str(error))

@@ -7,8 +7,10 @@ DNS says is passed in.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -26,6 +28,11 @@ from shared.settings.values import split_host_port
 from shared.smtp.replies import Reply
 
 ANY_DOMAIN = "*"
+LONGEST_DOMAIN = 253
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+# Underscores are not allowed in host names, but domains with them do take mail.
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +67,39 @@ NO_SUCH_DOMAIN = Undeliverable(Reply(550, "5.1.2", "Domain does not exist"), "ad
 NO_ADDRESS = Undeliverable(Reply(550, "5.4.4", "Domain has no mail exchanger and no address"),
                            "routing")  # fmt: skip
 NULL_MX = Undeliverable(Reply(556, "5.1.10", "Domain accepts no mail (null MX)"), "address")
+LOOP = Undeliverable(Reply(554, "5.4.6", "Mail for this domain would loop back to us"), "routing")
 
 
 def domain_of(address: str) -> str | None:
     """The domain of a mailbox, lower case, as A-labels; an address literal keeps its brackets.
 
-    None for a mailbox without a domain that could be resolved.
+    None for a mailbox without a domain, or with one that cannot exist: DNS would not say so, since
+    it cannot even be asked.
     """
-    _, at, domain = address.rpartition("@")
-    if not at or not domain:
-        return None
+    return _normal(address.rpartition("@")[2]) if "@" in address else None
+
+
+@lru_cache(maxsize=10_000)
+def _normal(domain: str) -> str | None:
     if domain.startswith("["):
         return domain.lower() if literal_host(domain) else None
-    if domain.isascii():
-        return domain.lower()
     try:
-        return idna.encode(domain, uts46=True).decode("ascii").lower()
+        name = domain if domain.isascii() else idna.encode(domain, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
         return None
+    name = name.lower()
+    return name if len(name) <= LONGEST_DOMAIN and _DOMAIN.fullmatch(name) else None
 
 
 def literal_host(domain: str) -> str | None:
     """The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321, 4.1.3), else None."""
-    text = domain.removeprefix("[").removesuffix("]")
-    if text[:5].lower() == "ipv6:":
-        text = text[5:]
+    text = domain[1:-1]
+    if domain != f"[{text}]" or "%" in text:  # no zone: it would name an interface of ours
+        return None
     try:
-        return str(ipaddress.ip_address(text))
+        if text[:5].lower() == "ipv6:":
+            return str(ipaddress.IPv6Address(text[5:]))
+        return str(ipaddress.IPv4Address(text))
     except ValueError:
         return None
 
@@ -117,15 +130,16 @@ def _static(hosts: Sequence[str]) -> Route:
 
 def literal_route(domain: str) -> Route | None:
     """The way to an address literal; whether its address is allowed is for delivery to say."""
-    host = literal_host(domain) if domain.startswith("[") else None
+    host = literal_host(domain)
     return None if host is None else Route(domain, (MailExchanger(0, host),))
 
 
-def way_by_dns(domain: str, answer: MxAnswer) -> Way:
-    """What an answer of the DNS means for mail to `domain`."""
+def way_by_dns(domain: str, answer: MxAnswer, own_host: str) -> Way:
+    """What an answer of the DNS means for mail to `domain`; `own_host` is our name, lower case."""
     match answer:
         case MailExchangers(exchangers):
-            return Route(domain, exchangers)
+            better = _better_than(own_host, exchangers)
+            return Route(domain, better) if better else LOOP
         case NullMx():
             return NULL_MX
         case NoSuchDomain():
@@ -134,3 +148,19 @@ def way_by_dns(domain: str, answer: MxAnswer) -> Way:
             return NO_ADDRESS
         case DnsTrouble(detail):
             return Postponed(domain, Reply(451, "4.4.3", f"DNS lookup of {domain}: {detail}"))
+
+
+def _better_than(own_host: str, exchangers: tuple[MailExchanger, ...]) -> tuple[MailExchanger, ...]:
+    # RFC 5321, 5.1: a relay discards itself and every exchanger that is no better, or mail loops.
+    own = [exchanger.preference for exchanger in exchangers if exchanger.host == own_host]
+    if not own:
+        return exchangers
+    return tuple(exchanger for exchanger in exchangers if exchanger.preference < min(own))
+
+
+def given_up(way: Way) -> Way:
+    """The way of a recipient whose time is over: what was to be asked again has failed."""
+    if not isinstance(way, Postponed):
+        return way
+    text = f"Delivery time expired; last reply: {way.reply}"
+    return Undeliverable(Reply(451, "4.4.7", text), "expired")

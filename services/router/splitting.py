@@ -16,14 +16,27 @@ from shared.messages.ids import job_id
 from shared.messages.model import AcceptedMail, DeliveryJob, Recipient
 from shared.smtp.replies import Reply
 
+Failure = tuple[Recipient, Undeliverable]
+NOWHERE = Route("", ())
+
 
 @dataclass(slots=True)
 class Split:
-    """What becomes of the recipients of one message."""
+    """What becomes of the recipients of one message.
+
+    `failures` are reported by a notification; those of the null reverse-path go into `parked`,
+    which waits for a person and keeps its share of the blob.
+    """
 
     jobs: list[DeliveryJob] = field(default_factory=list)
     postponed: list[tuple[DeliveryJob, Reply]] = field(default_factory=list)
-    failures: list[tuple[Recipient, Undeliverable]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    parked: DeliveryJob | None = None
+
+    @property
+    def needs_headers(self) -> bool:
+        """Whether a notification will quote the header section."""
+        return bool(self.failures) and self.parked is None
 
 
 def first_job(mail: AcceptedMail) -> DeliveryJob:
@@ -65,8 +78,18 @@ def split(parent: DeliveryJob, ways: Mapping[str, Way], chunk_size: int) -> Spli
         for way, recipients in groups.items()
         for number, chunk in enumerate(_chunks(recipients, chunk_size))
     ]
+    # RFC 5321, 6.1: nothing is sent back to the null reverse-path.
+    parks = bool(result.failures) and not parent.reverse_path
+    parts = len(chunks) + parks
     for way, number, chunk in chunks:
-        _add(result, _job(parent, way, number, chunk, parts=len(chunks)), way)
+        if isinstance(way, Postponed):
+            waiting = _job(parent, Route(way.domain, ()), number, chunk, parts)
+            result.postponed.append((waiting, way.reply))
+        else:
+            result.jobs.append(_job(parent, way, number, chunk, parts))
+    if parks:
+        failed = tuple(recipient for recipient, _ in result.failures)
+        result.parked = _job(parent, NOWHERE, 0, failed, parts)
     return result
 
 
@@ -74,26 +97,16 @@ def _chunks(recipients: list[Recipient], size: int) -> list[tuple[Recipient, ...
     return [tuple(recipients[at : at + size]) for at in range(0, len(recipients), size)]
 
 
-def _add(result: Split, job: DeliveryJob, way: Route | Postponed) -> None:
-    if isinstance(way, Postponed):
-        result.postponed.append((job, way.reply))
-    else:
-        result.jobs.append(job)
-
-
 def _job(
-    parent: DeliveryJob,
-    way: Route | Postponed,
-    number: int,
-    recipients: tuple[Recipient, ...],
-    parts: int,
+    parent: DeliveryJob, route: Route, number: int, recipients: tuple[Recipient, ...], parts: int
 ) -> DeliveryJob:
-    route = way if isinstance(way, Route) else Route(way.domain, ())
     # A job that comes back whole stays the same job, wherever it goes now.
     keeps_id = parts == 1 and parent.destination != ""
+    # A route's host may be the name of a domain in the same mail: the two must not share an id.
+    seed = f"static:{route.destination}" if route.static else route.destination
     return msgspec.structs.replace(
         parent,
-        id=parent.id if keeps_id else job_id(parent.id, route.destination, number),
+        id=parent.id if keeps_id else job_id(parent.id, seed, number),
         recipients=recipients,
         destination=route.destination,
         exchangers=route.exchangers,

@@ -6,14 +6,14 @@ parked copy. What the DNS could not answer waits on the retry ladder until it is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
 
 from services.router.routing import Undeliverable
-from services.router.splitting import Split
+from services.router.splitting import Failure, Split
 from shared import metrics
 from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
@@ -29,15 +29,18 @@ from shared.settings.units import format_duration
 from shared.smtp.replies import Reply
 
 LANE = "default"
+STORE_DOWN = Reply(451, "4.3.0", "The content store does not answer")
+
 _LANES = {kind: lane_queue(LANE, kind) for kind in MessageClass}
 _count_routed = metrics.routed_jobs.inc
 _count_dsn = metrics.dsns.labels("failed").inc
 _count_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
+_failed_seconds = metrics.queue_seconds.labels("failed").observe
 
 
 @dataclass(frozen=True, slots=True)
 class SuccessorSettings:
-    """What of the configuration matters here."""
+    """What of the configuration matters here. Durations in milliseconds."""
 
     hostname: str
     schedule: tuple[int, ...]
@@ -52,14 +55,14 @@ class SuccessorSettings:
 
 @dataclass(slots=True)
 class Plan:
-    """What to publish; `ended` are the jobs that go no further, whose share of the blob is free.
+    """What to publish, and what to count and log once it is durable.
 
-    `report` is due once everything is durable.
+    `ended` tells that nothing published holds the mail's blob any more.
     """
 
     messages: list[Outgoing] = field(default_factory=list)
     reports: list[Callable[[], None]] = field(default_factory=list)
-    ended: list[DeliveryJob] = field(default_factory=list)
+    ended: bool = False
 
     def report(self) -> None:
         """Count and log: custody has moved."""
@@ -74,19 +77,36 @@ class Successors:
         self._settings = settings
         self._clock = clock
 
-    def plan(self, parent: DeliveryJob, parts: Split, headers: bytes) -> Plan:
-        """Everything that follows from one message; `headers` are its header lines, for a DSN."""
+    def is_late(self, parent: DeliveryJob) -> bool:
+        """Whether what cannot be routed now will not be tried again."""
+        attempts = parent.attempt + 1
+        return is_expired(parent.accepted_at, self._clock(), self._settings.max_age_ms, attempts)
+
+    def plan(self, parent: DeliveryJob, parts: Split, headers: bytes, queue: str) -> Plan:
+        """Everything that follows from one message, which came from `queue`.
+
+        `headers` are its header lines, for a notification.
+        """
         plan = Plan()
         now = self._clock()
-        failures = list(parts.failures)
         for job in parts.jobs:
             self._send(plan, job, now)
         for job, reply in parts.postponed:
-            failures += self._postpone(plan, job, reply, now)
-        if failures:
-            self._notify(plan, parent, headers, failures, now)
-        if len(plan.ended) == len(parts.jobs) + len(parts.postponed):
-            plan.ended = [parent]
+            later = msgspec.structs.replace(job, attempt=job.attempt + 1)
+            self._wait(plan, later, later.attempt, reply, now)
+        if parts.parked is not None:
+            _park(plan, parts.parked, parts.failures, queue, now)
+        elif parts.failures:
+            self._notify(plan, parent, parts.failures, headers, now)
+        for recipient, failure in parts.failures:
+            _give_up(plan, parent, recipient, failure, now)
+        plan.ended = not (parts.jobs or parts.postponed or parts.parked)
+        return plan
+
+    def wait_for_store(self, parent: DeliveryJob) -> Plan:
+        """The message as it is, a little later: no attempt of the mail, so none is counted."""
+        plan = Plan()
+        self._wait(plan, parent, 1, STORE_DOWN, self._clock())
         return plan
 
     def _send(self, plan: Plan, job: DeliveryJob, now: float) -> None:
@@ -101,52 +121,24 @@ class Successors:
         )
         plan.reports += (_count_routed, partial(log_event, event))
 
-    def _postpone(
-        self, plan: Plan, job: DeliveryJob, reply: Reply, now: float
-    ) -> list[tuple[Recipient, Undeliverable]]:
-        attempts = job.attempt + 1
-        if is_expired(job.accepted_at, now, self._settings.max_age_ms, attempts):
-            plan.ended.append(job)
-            late = Reply(450, "4.4.7", f"Delivery time expired; last: {reply}")
-            return [(recipient, Undeliverable(late, "expired")) for recipient in job.recipients]
-        delay = next_delay_ms(self._settings.schedule, attempts)
-        later = msgspec.structs.replace(job, attempt=attempts)
-        plan.messages.append(Outgoing(DUE, encode(later), job.id, delay_ms=delay))
-        event = _event("deferred", job, job.recipients, reply, now)
+    def _wait(self, plan: Plan, job: DeliveryJob, attempt: int, reply: Reply, now: float) -> None:
+        delay = next_delay_ms(self._settings.schedule, attempt)
+        plan.messages.append(Outgoing(DUE, encode(job), job.id, delay_ms=delay))
         retry = metrics.retries.labels(format_duration(delay))
+        event = _event("deferred", job, job.recipients, reply, now)
         plan.reports += (retry.inc, partial(log_event, event))
-        return []
 
     def _notify(
         self,
         plan: Plan,
         parent: DeliveryJob,
+        failures: Sequence[Failure],
         headers: bytes,
-        failures: list[tuple[Recipient, Undeliverable]],
         now: float,
     ) -> None:
-        if parent.reverse_path:
-            plan.messages.append(self._dsn(parent, headers, failures, now))
-            plan.reports.append(_count_dsn)
-        else:
-            plan.messages.append(_parked(parent, failures))
-            plan.reports.append(_count_parked)
-        for recipient, failure in failures:
-            event = _event(
-                "failed", parent, (recipient,), failure.reply, now, reason=failure.reason
-            )
-            count = metrics.failures.labels(failure.reason)
-            plan.reports += (count.inc, partial(log_event, event))
-
-    def _dsn(
-        self,
-        parent: DeliveryJob,
-        headers: bytes,
-        failures: list[tuple[Recipient, Undeliverable]],
-        now: float,
-    ) -> Outgoing:
         dsn = failure_dsn(
-            dsn_id=job_id(parent.id, "dsn", parent.attempt),
+            # Delivery may notify of the same attempt of the same job: never under the same id.
+            dsn_id=job_id(parent.id, "dsn of the router", parent.attempt),
             now=now,
             hostname=self._settings.hostname,
             mail=ReportedMail(
@@ -160,16 +152,30 @@ class Successors:
             ),
             failures=[(recipient, failure.reply) for recipient, failure in failures],
         )
-        return Outgoing(ACCEPTED, encode(dsn), dsn.id)
+        plan.messages.append(Outgoing(ACCEPTED, encode(dsn), dsn.id))
+        event = Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id)
+        plan.reports += (_count_dsn, partial(log_event, event))
 
 
-def _parked(parent: DeliveryJob, failures: list[tuple[Recipient, Undeliverable]]) -> Outgoing:
-    # RFC 5321, 6.1: nothing is ever sent back to the null reverse-path.
-    recipients = tuple(recipient for recipient, _ in failures)
-    rest = msgspec.structs.replace(parent, recipients=recipients)
+def _park(
+    plan: Plan, job: DeliveryJob, failures: Sequence[Failure], queue: str, now: float
+) -> None:
     detail = "; ".join(str(failure.reply) for _, failure in failures)
-    headers = parking_headers({}, ACCEPTED, ParkReason.DSN_FAILED, detail)
-    return Outgoing(PARKED, encode(rest), parent.id, headers=headers)
+    headers = parking_headers({}, queue, ParkReason.DSN_FAILED, detail)
+    plan.messages.append(Outgoing(PARKED, encode(job), job.id, headers=headers))
+    reply, reason = failures[0][1].reply, ParkReason.DSN_FAILED.value
+    event = _event("parked", job, job.recipients, reply, now, reason=reason)
+    plan.reports += (_count_parked, partial(log_event, event))
+
+
+def _give_up(
+    plan: Plan, job: DeliveryJob, recipient: Recipient, failure: Undeliverable, now: float
+) -> None:
+    reason = failure.reason
+    kind = "expired" if reason == "expired" else "failed"
+    event = _event(kind, job, (recipient,), failure.reply, now, reason=reason)
+    seconds = partial(_failed_seconds, now - job.accepted_at)
+    plan.reports += (metrics.failures.labels(reason).inc, seconds, partial(log_event, event))
 
 
 def _event(

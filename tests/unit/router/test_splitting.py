@@ -7,21 +7,23 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.routing import NO_SUCH_DOMAIN, Route, Way
+from services.router.routing import NO_SUCH_DOMAIN, Postponed, Route, Way
 from services.router.splitting import domains_of, first_job, split
 from shared.messages.model import AcceptedMail, Content, MailExchanger, Recipient
+from shared.smtp.replies import Reply
 
 WAYS: dict[str, Way] = {
     "a.test": Route("hub", (MailExchanger(0, "hub", 25),), static=True),
     "b.test": Route("hub", (MailExchanger(0, "hub", 25),), static=True),
     "c.test": Route("c.test", (MailExchanger(10, "mx.c.test"),)),
     "gone.test": NO_SUCH_DOMAIN,
+    "down.test": Postponed("down.test", Reply(451, "4.4.3", "DNS trouble")),
 }
 
 
-def mail(*addresses: str) -> AcceptedMail:
+def mail(*addresses: str, reverse_path: str = "me@s.test") -> AcceptedMail:
     recipients = tuple(map(Recipient, addresses))
-    return AcceptedMail("MAIL", 1.0, "me@s.test", recipients, Content(3, memoryview(b"abc")))
+    return AcceptedMail("MAIL", 1.0, reverse_path, recipients, Content(3, memoryview(b"abc")))
 
 
 def test_domains_that_share_a_route_share_a_job() -> None:
@@ -54,18 +56,52 @@ def test_recipients_without_a_way_fail_alone() -> None:
     assert [recipient.address for recipient, _ in parts.failures] == ["2@gone.test", "3@", "4"]
 
 
+def test_a_static_host_that_is_also_a_domain_of_the_mail_shares_no_id_with_it() -> None:
+    ways = WAYS | {"hub": Route("hub", (MailExchanger(10, "mx.hub"),))}
+    jobs = split(first_job(mail("1@a.test", "2@hub")), ways, 100).jobs
+    assert [job.destination for job in jobs] == ["hub", "hub"]
+    assert len({job.id for job in jobs}) == 2
+
+
+def test_what_fails_of_the_null_reverse_path_keeps_its_share_of_the_blob() -> None:
+    parts = split(first_job(mail("1@a.test", "2@gone.test", "3@", reverse_path="")), WAYS, 100)
+    assert parts.parked is not None
+    assert [r.address for r in parts.parked.recipients] == ["2@gone.test", "3@"]
+    assert [parts.parked.share, *(job.share for job in parts.jobs)] == [2, 2]
+    assert parts.parked.id not in {"MAIL", parts.jobs[0].id}
+    assert not parts.needs_headers
+
+
+def test_a_retried_job_that_is_split_again_divides_its_share() -> None:
+    job = split(first_job(mail("1@a.test", "2@b.test", "3@c.test")), WAYS, 100).jobs[0]
+    ways = WAYS | {"b.test": Route("b.test", (MailExchanger(5, "mx.b"),))}
+    jobs = split(job, ways, 100).jobs
+    assert [again.share for again in jobs] == [4, 4]
+    assert job.id not in {again.id for again in jobs}
+
+
 def test_only_known_domains_are_asked_for() -> None:
     assert domains_of((Recipient("a@B.test"), Recipient("c@b.test"), Recipient("x"))) == {"b.test"}
 
 
 @given(
-    st.lists(st.sampled_from(["a.test", "b.test", "c.test", "gone.test"]), min_size=1, max_size=60),
+    st.lists(
+        st.sampled_from(["a.test", "b.test", "c.test", "gone.test", "down.test"]),
+        min_size=1,
+        max_size=60,
+    ),
     st.integers(1, 7),
+    st.sampled_from(["", "me@s.test"]),
 )
-def test_nobody_is_lost_and_the_shares_of_the_blob_add_up(domains: list[str], size: int) -> None:
+def test_nobody_is_lost_and_the_shares_of_the_blob_add_up(
+    domains: list[str], size: int, reverse_path: str
+) -> None:
     addresses = [f"{number}@{domain}" for number, domain in enumerate(domains)]
-    parts = split(first_job(mail(*addresses)), WAYS, size)
-    jobs = [recipient.address for job in parts.jobs for recipient in job.recipients]
+    parts = split(first_job(mail(*addresses, reverse_path=reverse_path)), WAYS, size)
+    jobs = parts.jobs + [job for job, _ in parts.postponed]
+    reached = [recipient.address for job in jobs for recipient in job.recipients]
     failed = [recipient.address for recipient, _ in parts.failures]
-    assert sorted(jobs + failed) == sorted(addresses)
-    assert not parts.jobs or sum(job.blob_share for job in parts.jobs) == Fraction(1)
+    assert sorted(reached + failed) == sorted(addresses)
+    holders = jobs + ([parts.parked] if parts.parked else [])
+    assert len({job.id for job in holders}) == len(holders)
+    assert not holders or sum(job.blob_share for job in holders) == Fraction(1)
