@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from services.delivery.custody import successors
+from services.delivery.custody import Successors, successors
 from services.delivery.decide import Decision, decide
 from services.delivery.envelope import is_safe_envelope
 from services.delivery.pool import Pool
+from services.delivery.repeats import Key, Repeats, key_of
 from services.delivery.report import count_attempt, report
 from services.delivery.work import Work
 from shared import metrics
@@ -49,6 +50,8 @@ class Handling:
         self._clock = clock
         self._pool: Pool | None = None
         self._pending: set[asyncio.Future[None]] = set()
+        self._held: dict[Key, Work] = {}
+        self._repeats = Repeats()
 
     def attach(self, pool: Pool) -> None:
         """Where work goes; before the first delivery."""
@@ -68,8 +71,19 @@ class Handling:
         if not is_safe_envelope(job) or not (content is None or is_safe(content)):
             self._track(delivery.reject(ParkReason.UNSAFE_CONTENT))
             return
+        if (held := self._held.get(key_of(job))) is not None:
+            # The broker took the message back and gave it again: the newest delivery is the valid
+            # one, and what is under way goes on.
+            held.copies.append(held.delivery)
+            held.delivery = delivery
+            return
+        work = Work(job, delivery, content)
+        self._held[key_of(job)] = work
         metrics.in_flight.inc()
-        self._pool.submit(Work(job, delivery, content))
+        if (outcomes := self._repeats.recall(job)) is not None:
+            self._conclude(work, outcomes)
+        else:
+            self._pool.submit(work)
 
     async def load(self, work: Work) -> bytes | None:
         """See `Owner.load`."""
@@ -90,6 +104,10 @@ class Handling:
     def finish(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         """See `Owner.finish`."""
         count_attempt(outcomes)
+        self._repeats.remember(key_of(work.job), outcomes)
+        self._conclude(work, outcomes)
+
+    def _conclude(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         now = self._clock()
         decision = decide(work.job, outcomes, now, self._settings.delivery)
         if decision.failed and work.content is None:
@@ -107,34 +125,59 @@ class Handling:
         self._settle(work, decision, now, content)
 
     def _settle(self, work: Work, decision: Decision, now: float, content: bytes) -> None:
-        metrics.in_flight.dec()
-        job, delivery = work.job, work.delivery
         work.content = None
         following = successors(
-            job, delivery.queue, decision, content, now=now, hostname=self._settings.hostname
+            work.job,
+            work.delivery.queue,
+            decision,
+            content,
+            now=now,
+            hostname=self._settings.hostname,
         )
-        if not following.messages:
-            # custody: the next hop answered 250 for every recipient.
-            delivery.ack()
-            report(job, decision, now)
-            self._end_share(job)
+        if following.messages:
+            self._forward(work, following, lambda: report(work.job, decision, now))
             return
+        # custody: the next hop answered 250 for every recipient.
+        work.delivery.ack()
+        self._let_go(work)
+        report(work.job, decision, now)
+        self._end_share(work.job)
 
-        def moved(done: asyncio.Future[None]) -> None:
-            if done.cancelled() or done.exception() is not None:
-                return
-            report(job, decision, now)
-            if following.dsn:
-                _dsn_published()
-            if following.parked:
-                _dsn_parked()
-            if following.ended:
-                self._end_share(job)
-
+    def _forward(self, work: Work, following: Successors, tell: Callable[[], None]) -> None:
         # custody: retry, notification and parked job are durable before this job is settled.
+        delivery = work.delivery
         future = delivery.forward(following.messages)
         self._track(future)
+
+        def moved(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._let_go(work)
+                tell()
+                self._count(following)
+                if following.ended:
+                    self._end_share(work.job)
+            elif work.delivery is not delivery:
+                self._forward(work, following, tell)  # it came again meanwhile
+            else:
+                self._let_go(work, settled=False)  # it will come again
+
         future.add_done_callback(moved)
+
+    def _count(self, following: Successors) -> None:
+        if following.dsn:
+            _dsn_published()
+        if following.parked:
+            _dsn_parked()
+
+    def _let_go(self, work: Work, *, settled: bool = True) -> None:
+        """The work is over; with it its copies, each of which may be a message of its own."""
+        metrics.in_flight.dec()
+        self._held.pop(key_of(work.job), None)
+        for copy in work.copies:
+            if settled:
+                copy.ack()
+            else:
+                copy.release()
 
     def _end_share(self, job: DeliveryJob) -> None:
         if job.content.blob:
@@ -148,17 +191,17 @@ class Handling:
 
     def release(self, work: Work) -> None:
         """See `Owner.release`."""
-        metrics.in_flight.dec()
         work.delivery.release()
+        self._let_go(work)
 
     def broken(self, work: Work) -> None:
         """See `Owner.broken`."""
-        metrics.in_flight.dec()
         work.delivery.failed()
+        self._let_go(work)
 
     def _reject(self, work: Work, reason: ParkReason, detail: str = "") -> None:
-        metrics.in_flight.dec()
         self._track(work.delivery.reject(reason, detail))
+        self._let_go(work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._track(asyncio.get_running_loop().create_task(work))

@@ -40,12 +40,14 @@ class Walk:
 class Work:
     """`content` is None until a large content was fetched. `delivery` is settled exactly once.
 
+    `copies` are deliveries of the same attempt that came meanwhile; they end with it.
     `rest` is the job for the recipients of whom no host has decided yet.
     """
 
     job: DeliveryJob
     delivery: Delivery
     content: bytes | None = None
+    copies: list[Delivery] = field(default_factory=list)
     walk: Walk = field(default_factory=Walk)
     _decided: dict[int, Outcome] = field(default_factory=dict)
 

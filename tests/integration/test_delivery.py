@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -50,12 +51,13 @@ class Loopback:
 class Rig:
     def __init__(self, receiver: Receiver, broker: MemoryBroker, settings: Settings) -> None:
         self.receiver, self.broker = receiver, broker
+        self._numbers = itertools.count(1)
         self.store = open_store(settings.content_store)
         self.service = DeliveryService(settings, broker, Loopback(), self.store)
 
     def job(self, *recipients: str, **changes: object) -> DeliveryJob:
         fields: dict[str, object] = {
-            "id": "job",
+            "id": f"job{next(self._numbers)}",
             "mail_id": "mail",
             "accepted_at": time.time(),
             "reverse_path": "s@a.test",
