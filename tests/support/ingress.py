@@ -34,7 +34,7 @@ def ingress_settings(folder: Path, listener: Mapping[str, Any] = OPEN, **ingress
         {
             "hostname": "mta.example.net",
             "content_store": {"url": f"file://{folder}/content", "inline_max_bytes": 65536},
-            "ingress": {"listeners": [dict(listener)], **ingress},
+            "ingress": {"listeners": [listener], **ingress},
         }
     )
 

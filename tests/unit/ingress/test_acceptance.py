@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from fractions import Fraction
+
+import pytest
+
+from services.ingress.acceptance import Acceptance
+from services.ingress.dialogue import Dialogue, Transaction
+from services.ingress.policy import Rules, User, listener_rules
+from shared.broker.interface import Outgoing, PublishError, Refused, Unavailable, Unroutable
+from shared.broker.topology import ACCEPTED
+from shared.content.interface import ContentUnavailable
+from shared.messages.codec import decode
+from shared.messages.model import AcceptedMail, MessageClass
+from shared.settings.model import Settings
+from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply
+from tests.support.memory_broker import MemoryBroker
+
+NOW = 1795507200.5
+INLINE_MAX = 1000
+
+
+class MemoryStore:
+    """A content store in memory that notes in which order things happen."""
+
+    def __init__(self, happened: list[str]) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.error: Exception | None = None
+        self._happened = happened
+
+    async def put(self, name: str, data: bytes) -> None:
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        self._happened.append("stored")
+        self.blobs[name] = data
+
+    async def get(self, name: str) -> memoryview:
+        return memoryview(self.blobs[name])
+
+    async def end_share(self, name: str, share: Fraction, job_id: str) -> None:
+        assert share == 1
+        del self.blobs[name]
+
+
+class NotingBroker(MemoryBroker):
+    """Notes when a publish begins."""
+
+    def __init__(self, happened: list[str]) -> None:
+        super().__init__()
+        self._happened = happened
+
+    def publish(self, message: Outgoing) -> asyncio.Future[None]:
+        self._happened.append("published")
+        return super().publish(message)
+
+
+class Bench:
+    """An acceptance with everything around it, and the answers it gave."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.broker = NotingBroker(self.happened)
+        self.store = MemoryStore(self.happened)
+        self.acceptance = Acceptance(
+            self.broker, self.store, INLINE_MAX, lambda: NOW, lambda count: b"\x01" * count
+        )
+        self.replies: asyncio.Queue[ServerReply] = asyncio.Queue()
+
+    async def accept(
+        self,
+        content: bytes = b"Subject: x\r\n\r\nbody\r\n",
+        commands: tuple[bytes, ...] = (b"MAIL FROM:<a@b.test>", b"RCPT TO:<c@d.test>"),
+        user: User | None = None,
+        change: Callable[[Dialogue], None] = lambda _: None,
+    ) -> ServerReply:
+        """The reply to a mail that came so."""
+        dialogue, transaction = envelope(commands, user)
+        change(dialogue)
+        reply = self.acceptance.accept(dialogue, transaction, content, self.replies.put_nowait)
+        if reply is None:
+            reply = await asyncio.wait_for(self.replies.get(), 5)
+        await self.acceptance.wait_idle()
+        return reply
+
+    def mail(self) -> AcceptedMail:
+        """The one mail that was published."""
+        (message,) = self.broker.published_to(ACCEPTED)
+        mail = decode(message.body)
+        assert isinstance(mail, AcceptedMail)
+        assert message.message_id == mail.id
+        return mail
+
+
+def rules() -> Rules:
+    settings = Settings.model_validate({"hostname": "mta.example.net"})
+    return listener_rules(settings, settings.ingress.listeners[0])
+
+
+def envelope(commands: tuple[bytes, ...], user: User | None) -> tuple[Dialogue, Transaction]:
+    dialogue = Dialogue(rules(), "127.0.0.1", secured=False, blocked=lambda: False)
+    dialogue.command(b"EHLO client.example")
+    if user is not None:
+        dialogue.authenticated(user)
+    for command in commands:
+        reply = dialogue.command(command)
+        assert reply is not None
+        assert reply.code == 250, reply
+    return dialogue, dialogue.end_content()
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
+
+
+async def test_a_mail_goes_into_the_queue_whole_and_its_id_is_told(bench: Bench) -> None:
+    reply = await bench.accept()
+    mail = bench.mail()
+    assert str(reply) == f"250 2.0.0 Ok: queued as {mail.id}"
+    assert (mail.reverse_path, mail.accepted_at) == ("a@b.test", NOW)
+    assert [recipient.address for recipient in mail.recipients] == ["c@d.test"]
+    assert bytes(mail.content.inline) == (
+        b"Received: from client.example ([127.0.0.1])\r\n"
+        b"\tby mta.example.net with ESMTP id " + mail.id.encode() + b";\r\n"
+        b"\tTue, 24 Nov 2026 08:00:00 +0000\r\n"
+        b"Subject: x\r\n\r\nbody\r\n"
+    )
+    assert mail.content.size == len(mail.content.inline)
+    assert (mail.tenant, mail.message_class) == ("default", MessageClass.TRANSACTIONAL)
+    assert (mail.eight_bit, mail.smtputf8, mail.content.blob) == (False, False, "")
+
+
+async def test_250_is_withheld_until_the_confirm(bench: Bench) -> None:
+    bench.broker.stall()
+    waiting = asyncio.create_task(bench.accept())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert bench.happened == ["published"]
+    assert bench.replies.empty()
+    bench.broker.resume()
+    assert (await waiting).code == 250
+
+
+async def test_a_large_content_is_stored_before_it_is_named(bench: Bench) -> None:
+    content = b"Subject: x\r\n\r\n" + b"x" * INLINE_MAX + b"\r\n"
+    assert (await bench.accept(content)).code == 250
+    assert bench.happened == ["stored", "published"]
+    mail = bench.mail()
+    stored = bench.store.blobs[mail.content.blob]
+    assert stored.endswith(content)
+    assert (len(stored), bytes(mail.content.inline)) == (mail.content.size, b"")
+
+
+async def test_the_limit_for_inline_counts_the_received_line(bench: Bench) -> None:
+    await bench.accept(b"x" * (INLINE_MAX - 200) + b"\r\n")
+    assert bench.mail().content.size <= INLINE_MAX
+    assert bench.happened == ["published"]
+    await bench.accept(b"x" * (INLINE_MAX - 100) + b"\r\n")
+    assert bench.happened == ["published", "stored", "published"]
+
+
+@pytest.mark.parametrize("error", [Unavailable("10.0.0.1 gone"), Refused("x"), Unroutable("x")])
+async def test_trouble_of_the_broker_is_ours_and_not_told(
+    bench: Bench, error: PublishError
+) -> None:
+    bench.broker.fail(error)
+    assert await bench.accept() is TROUBLE
+
+
+@pytest.mark.parametrize("error", [ContentUnavailable("disk"), ValueError("a bug"), TimeoutError()])
+async def test_what_cannot_be_stored_is_not_published(bench: Bench, error: Exception) -> None:
+    bench.store.error = error
+    assert await bench.accept(b"x" * 2000 + b"\r\n") is TROUBLE
+    assert bench.happened == []
+    assert bench.broker.published == []
+
+
+async def test_a_fault_of_ours_before_the_publish_is_451(bench: Bench) -> None:
+    def spoil(dialogue: Dialogue) -> None:
+        dialogue.client_name = "a\r\nBcc: victim@x.test"
+
+    assert await bench.accept(change=spoil) is TROUBLE
+    assert bench.broker.published == []
+
+
+@pytest.mark.parametrize(("error", "left"), [(Refused("x"), 0), (Unavailable("x"), 1)])
+async def test_a_blob_goes_only_if_no_message_can_name_it(
+    bench: Bench, error: PublishError, left: int
+) -> None:
+    bench.broker.fail(error)
+    assert await bench.accept(b"x" * 2000 + b"\r\n") is TROUBLE
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(bench.store.blobs) == left
+
+
+async def test_a_blocked_broker_is_told_at_once_and_nothing_is_published(bench: Bench) -> None:
+    bench.broker.block()
+    assert await bench.accept() is BLOCKED
+    assert bench.happened == []
+
+
+async def test_a_looping_mail_is_refused(bench: Bench) -> None:
+    assert await bench.accept(b"Received: x\r\n" * 101 + b"\r\n") is MAIL_LOOP
+    assert bench.happened == []
+
+
+async def test_the_header_goes_before_the_user_and_the_user_before_the_listener(
+    bench: Bench,
+) -> None:
+    bulk = User("alice", "tenant-a", MessageClass.BULK)
+    header = b"X-Postroad-Class: transactional\r\n"
+    await bench.accept(user=bulk)
+    mail = bench.mail()
+    assert (mail.tenant, mail.message_class) == ("tenant-a", MessageClass.BULK)
+    assert b"with ESMTPA id" in bytes(mail.content.inline)
+    bench.broker.published.clear()
+    await bench.accept(header + b"\r\n", user=bulk)
+    assert bench.mail().message_class is MessageClass.TRANSACTIONAL
+    assert b"X-Postroad" not in bytes(bench.mail().content.inline)
+    bench.broker.published.clear()
+    await bench.accept(user=User("bob", "default"))
+    assert bench.mail().message_class is MessageClass.TRANSACTIONAL
+
+
+async def test_a_recipient_comes_once_and_postmaster_is_ours(bench: Bench) -> None:
+    recipients = (b"RCPT TO:<c@d.test>", b"RCPT TO:<c@d.test>", b"RCPT TO:<postmaster>")
+    await bench.accept(commands=(b"MAIL FROM:<>", *recipients))
+    mail = bench.mail()
+    assert mail.reverse_path == ""
+    assert [recipient.address for recipient in mail.recipients] == [
+        "c@d.test",
+        "postmaster@mta.example.net",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sender", "content", "eight_bit", "smtputf8"),
+    [
+        ("<a@b.test> BODY=8BITMIME SMTPUTF8", "plain", False, False),
+        ("<a@b.test>", "grüße", True, False),
+        ("<a@b.test> SMTPUTF8", "grüße", True, True),
+        ("<é@b.test> SMTPUTF8", "plain", False, True),
+    ],
+)
+async def test_extensions_are_asked_of_the_next_hop_only_where_they_are_needed(
+    bench: Bench, sender: str, content: str, eight_bit: bool, smtputf8: bool
+) -> None:
+    commands = (f"MAIL FROM:{sender}".encode(), b"RCPT TO:<c@d.test>")
+    await bench.accept(f"Subject: {content}\r\n".encode(), commands)
+    mail = bench.mail()
+    assert (mail.eight_bit, mail.smtputf8) == (eight_bit, smtputf8)
