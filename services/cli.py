@@ -68,14 +68,20 @@ def run(
 
 @app.command()
 def demo(
+    config: ConfigOption = None,
     broker: Annotated[
         str | None, typer.Option(help="amqp://... for RabbitMQ; default: embedded.")
     ] = None,
     messages: Annotated[int, typer.Option(min=1, help="Messages to send.")] = 2000,
     keep: Annotated[bool, typer.Option("--keep", help="Keep queues and logs afterwards.")] = False,
 ) -> None:
-    """Send mixed mail through all three services to local receivers and account for it."""
+    """Send mixed mail through all three services to local receivers and account for it.
+
+    The demo writes the configuration of its services itself; the one given is only checked.
+    """
     from services.demo.main import run_demo
+
+    load_settings(config)
 
     raise typer.Exit(run_demo(broker, messages, keep))
 
@@ -96,10 +102,11 @@ def check_files(settings: Settings) -> None:
 
 
 @app.command("hash-password")
-def hash_password() -> None:
+def hash_password(config: ConfigOption = None) -> None:
     """Read a password from the terminal or standard input and print its argon2 hash."""
     from services.ingress.credentials import hash_password as hash_text
 
+    load_settings(config)
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import argon2
 from argon2.exceptions import Argon2Error, InvalidHash
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 
 from services.ingress.policy import User
 from shared.messages.model import MessageClass
@@ -39,7 +39,7 @@ class Credential(Section):
     """One entry of the credentials file."""
 
     username: str = Field(min_length=1, max_length=255)
-    password_hash: str = Field(repr=False)
+    password_hash: str = Field(validation_alias=AliasChoices("password_hash", "hash"), repr=False)
     tenant: str = "default"
     message_class: MessageClass | None = None
 
