@@ -6,6 +6,7 @@ goes out only when somebody wants it. A link that dies after the final dot leave
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,10 +25,17 @@ CHUNK = 262_144
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds for the reply to a command, and for the one after the final dot."""
+    """Seconds for the reply to a command, and for the one after the final dot.
+
+    `attempt` bounds everything before the dot, at all hosts together, and `waiting` the time that
+    a job is held for a connection. Both and the dot stay well below the half hour after which
+    RabbitMQ takes a message away from a consumer that holds it.
+    """
 
     command: float
     final_dot: float
+    attempt: float = 720.0
+    waiting: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,7 @@ async def _send_content(link: PipelinedProtocol, text: bytes, limits: Limits) ->
         text = text[last:]
     if link.loss is not None:
         return None
+    link.not_after = math.inf  # giving up now could make a duplicate
     return await link.send(text, 1, limits.final_dot)[0]
 
 

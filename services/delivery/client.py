@@ -8,6 +8,7 @@ everything outstanding with `loss`, a reply of our own; no exception passes thro
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -29,7 +30,10 @@ def _nobody() -> None:
 
 
 class PipelinedProtocol(SMTPProtocol):
-    """One connection. `loss` is None while it can be used."""
+    """One connection. `loss` is None while it can be used.
+
+    No reply is waited for beyond `not_after`, in the loop's time, whatever each step may take.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class PipelinedProtocol(SMTPProtocol):
         self._banner: asyncio.Future[Reply] | None = None
         self._lines: list[bytes] = []
         self._size = 0
+        self.not_after = math.inf
         self._allowed = self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -144,7 +149,7 @@ class PipelinedProtocol(SMTPProtocol):
         self._lines.clear()
         self._size = 0
         self.closing = self.closing or code == 421
-        self._deadline = self._loop.time() + self._allowed
+        self._deadline = min(self._loop.time() + self._allowed, self.not_after)
         future = self._expected.popleft()
         if not future.done():
             future.set_result(reply)
@@ -162,7 +167,7 @@ class PipelinedProtocol(SMTPProtocol):
     def _arm(self, seconds: float) -> None:
         """Lose the connection if a reply takes longer; one timer serves many commands."""
         self._allowed = seconds
-        self._deadline = self._loop.time() + seconds
+        self._deadline = min(self._loop.time() + seconds, self.not_after)
         if self._timer is None:
             self._timer = self._loop.call_at(self._deadline, self._late)
         elif self._timer.when() > self._deadline:

@@ -58,8 +58,15 @@ class Destination:
             if not waiter.done():
                 waiter.set_result(work)
                 return
+        work.since = asyncio.get_running_loop().time()
         self._queue(work).append(work)
         self._grow()
+
+    def release_since(self, before: float) -> None:
+        """Release what has waited since before that time: brokers do not let one hold for ever."""
+        for queue in (self._urgent, self._bulk):
+            while queue and queue[0].since < before:
+                self._tools.owner.release(queue.popleft())
 
     def drain(self) -> set[asyncio.Task[None]]:
         """Release what waits; returns the connections that end once their transaction is over."""
@@ -117,6 +124,7 @@ class Destination:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._openers.add(task)
         try:
+            self._begin(work)
             return await self._tools.opener.open(work.job, work.walk)
         except BaseException:
             if self._draining:
@@ -161,6 +169,8 @@ class Destination:
             content = work.content
             if content is None and (content := await tools.owner.load(work)) is None:
                 return True
+            self._begin(work)
+            link.not_after = work.walk.not_after
             result = await transact(link, offered, work.rest, content, tools.limits)
             hop.served += 1
             if result.not_begun and hop.served > 1:
@@ -186,6 +196,11 @@ class Destination:
         if self._draining:
             self._tools.owner.release(work)
         return self._draining
+
+    def _begin(self, work: Work) -> None:
+        if not work.walk.not_after:
+            loop = asyncio.get_running_loop()
+            work.walk.not_after = loop.time() + self._tools.limits.attempt
 
     def _again(self, work: Work) -> None:
         if self._draining:

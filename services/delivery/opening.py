@@ -6,6 +6,7 @@ verified, and a handshake that fails is followed by one connection in clear text
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 from collections import deque
@@ -22,6 +23,8 @@ from shared.messages.model import DeliveryJob, MailExchanger
 from shared.messages.outcome import Deferred, Failed, Outcome
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply, parse_reply
+
+_OUT_OF_TIME = Deferred(Reply(451, "4.4.1", "No host took the mail in the time for one attempt"))
 
 
 class TlsFailed(Exception):  # noqa: N818
@@ -48,9 +51,12 @@ class Opener:
                 return places
             walk.places = deque(place for place in places if place not in walk.tried)
         while walk.places:
+            if asyncio.get_running_loop().time() >= walk.not_after:
+                walk.failures.append((walk.places[0].preference, _OUT_OF_TIME))
+                break
             place = walk.places.popleft()
             walk.tried.add(place)
-            hop = await self._try(place)
+            hop = await self._try(place, walk.not_after)
             if isinstance(hop, NextHop):
                 hop.place, hop.better_failure = place, walk.better_failure(place.preference)
                 return hop
@@ -68,12 +74,13 @@ class Opener:
         private = job.static or self._settings.allow_private_addresses
         return candidates(found, port=self._settings.smtp_port, private=private)
 
-    async def _try(self, place: Candidate) -> NextHop | Outcome:
+    async def _try(self, place: Candidate, not_after: float) -> NextHop | Outcome:
         try:
-            try:
-                return await self._connect(place, tls=True)
-            except TlsFailed:
-                return await self._connect(place, tls=False)
+            async with asyncio.timeout_at(not_after):
+                try:
+                    return await self._connect(place, tls=True)
+                except TlsFailed:
+                    return await self._connect(place, tls=False)
         except SMTPResponseException as error:
             return classify(parse_reply(error.code, error.message), Stage.SESSION)
         except (SMTPException, OSError) as error:

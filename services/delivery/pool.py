@@ -17,6 +17,7 @@ class Pool:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._destinations: dict[_Key, Destination] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
     def submit(self, work: Work) -> None:
         """Attempt the job as soon as a connection is free."""
@@ -27,12 +28,26 @@ class Pool:
             destination = Destination(self._tools, lambda: self._forget(key))
             self._destinations[key] = destination
         destination.submit(work)
+        if self._sweeper is None:
+            self._sweeper = self._sweep_later()
+
+    def _sweep_later(self) -> asyncio.TimerHandle:
+        seconds = self._tools.limits.waiting / 10
+        return asyncio.get_running_loop().call_later(seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        before = asyncio.get_running_loop().time() - self._tools.limits.waiting
+        for destination in self._destinations.values():
+            destination.release_since(before)
+        self._sweeper = self._sweep_later() if self._destinations else None
 
     def _forget(self, key: _Key) -> None:
         self._destinations.pop(key, None)
 
     async def drain(self) -> None:
         """Release what has not begun, finish what has, close every connection."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         drained = [destination.drain() for destination in self._destinations.values()]
         tasks = set[asyncio.Task[None]]().union(*drained)
         if tasks:

@@ -20,13 +20,15 @@ class Walk:
     """The places that one attempt goes through, best first; `places` is None before the lookup.
 
     `failures` has the preference of each host that failed as a whole, and how. `spoken` tells
-    whether a transaction was begun with any of them.
+    whether a transaction was begun with any of them. No step of the attempt is begun or waited
+    for beyond `not_after`, in the loop's time; 0 until the first step.
     """
 
     places: deque[Candidate] | None = None
     failures: list[tuple[int, Outcome]] = field(default_factory=list)
     tried: set[Candidate] = field(default_factory=set)
     spoken: bool = False
+    not_after: float = 0.0
 
     def better_failure(self, preference: int) -> Outcome | None:
         """A transient failure of a host that is better than `preference`."""
@@ -40,7 +42,8 @@ class Walk:
 class Work:
     """`content` is None until a large content was fetched. `delivery` is settled exactly once.
 
-    `copies` are deliveries of the same attempt that came meanwhile; they end with it.
+    `copies` are deliveries of the same attempt that came meanwhile; they end with it. `since` is
+    when it began to wait for a connection, in the loop's time.
     `rest` is the job for the recipients of whom no host has decided yet.
     """
 
@@ -48,6 +51,7 @@ class Work:
     delivery: Delivery
     content: bytes | None = None
     copies: list[Delivery] = field(default_factory=list)
+    since: float = 0.0
     walk: Walk = field(default_factory=Walk)
     _decided: dict[int, Outcome] = field(default_factory=dict)
 
