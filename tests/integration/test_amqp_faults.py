@@ -9,9 +9,26 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.broker.amqp.broker import AmqpBroker
-from shared.broker.interface import Outgoing, PublishError, Refused, Unavailable
+from shared.broker.interface import (
+    Outgoing,
+    ParkReason,
+    PublishError,
+    Refused,
+    Unavailable,
+)
+from shared.broker.topology import PARKED
 from shared.settings.model import BrokerSettings
-from tests.conformance.harness import PATIENCE, WORK, Inbox, publish, small_topology, until
+from tests.conformance.harness import (
+    LIMIT,
+    OTHER,
+    PATIENCE,
+    WORK,
+    Inbox,
+    publish,
+    small_topology,
+    until,
+    until_depths,
+)
 from tests.support.rabbitmq import RabbitNode
 
 pytestmark = pytest.mark.rabbitmq
@@ -89,6 +106,7 @@ async def test_a_settlement_of_a_lost_connection_settles_nothing(
     await ctl(rabbitmq_node, "close_all_connections", "--global", "test")
     again = await inbox.next()
     assert again.attempts == 1
+    await broker.wait_usable(PATIENCE)
     stale.ack()
     moved = stale.forward([])
     await publish(broker, "b")
@@ -160,3 +178,150 @@ async def test_a_server_that_is_not_there_is_unavailable_and_counted() -> None:
     await broker.close()
     after = REGISTRY.get_sample_value("postroad_publish_failures_total", {"error": "unavailable"})
     assert (after or 0) - (before or 0) == 1
+
+
+async def test_a_consumer_whose_queue_was_deleted_consumes_again_and_alone(
+    broker: AmqpBroker, rabbitmq_node: RabbitNode, url: str
+) -> None:
+    inbox, other = Inbox(), Inbox()
+    broker.consume(WORK, 10, inbox)
+    broker.consume(OTHER, 10, other)
+    await publish(broker, "a")
+    await publish(broker, "b", queue=OTHER)
+    stale, kept = await inbox.next(), await other.next()
+    await ctl(rabbitmq_node, "delete_queue", "-p", url.rpartition("/")[2], WORK)
+
+    async def stored() -> bool:
+        try:
+            await broker.publish(Outgoing(WORK, b"", "again"))
+        except PublishError:
+            return False
+        return True
+
+    await until(stored)
+    again = await inbox.next()
+    assert again.message_id == "again"
+    stale.ack()  # its tag is that of `again` by now
+    again.failed()
+    assert (await inbox.next()).message_id == "again"
+    kept.ack()
+    await until_depths(broker, other=0)
+    assert other.arrived.empty()
+
+
+async def test_while_blocked_a_publish_ends_in_time_and_the_alarm_stays_known(
+    url: str, rabbitmq_node: RabbitNode
+) -> None:
+    settings = BrokerSettings.model_validate({"url": url, "confirm_timeout": "500ms"})
+    broker = AmqpBroker(settings, small_topology(), "faults")
+    await broker.start()
+    await broker.wait_usable(PATIENCE)
+    await publish(broker, "before")
+    await ctl(rabbitmq_node, "set_vm_memory_high_watermark", "0")
+    try:
+        under_way = broker.publish(Outgoing(WORK, b"", "under way"))
+        await until_blocked(broker, blocked=True)
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(broker.publish(Outgoing(WORK, b"", "held")), PATIENCE)
+        await asyncio.gather(under_way, return_exceptions=True)  # the broker may have read it
+        assert broker.blocked
+    finally:
+        await ctl(rabbitmq_node, "set_vm_memory_high_watermark", "0.4")
+    await broker.wait_usable(PATIENCE)
+    await publish(broker, "after")
+    await broker.close()
+
+
+async def test_more_than_the_kernel_takes_does_not_hide_an_alarm(
+    url: str, broker: AmqpBroker, rabbitmq_node: RabbitNode
+) -> None:
+    body = bytes(1 << 20)
+    await ctl(rabbitmq_node, "set_vm_memory_high_watermark", "0")
+    try:
+        futures = [broker.publish(Outgoing(WORK, body, f"{n}")) for n in range(40)]
+        await until_blocked(broker, blocked=True)
+    finally:
+        await ctl(rabbitmq_node, "set_vm_memory_high_watermark", "0.4")
+    await asyncio.wait_for(asyncio.gather(*futures), PATIENCE)
+    await until_depths(broker, work=40)
+
+
+async def test_a_close_during_an_alarm_is_short_and_gives_everything_back(
+    url: str, rabbitmq_node: RabbitNode
+) -> None:
+    broker = AmqpBroker(BrokerSettings(url=url), small_topology(), "faults")
+    await broker.start()
+    await broker.wait_usable(PATIENCE)
+    await publish(broker, "a", "b")
+    inbox, after = Inbox(), Inbox()
+    broker.consume(WORK, 10, inbox)
+    first, second = await inbox.take(2)
+    await ctl(rabbitmq_node, "set_vm_memory_high_watermark", "0")
+    try:
+        waiting = broker.publish(Outgoing(WORK, b"", "waiting"))
+        await until_blocked(broker, blocked=True)
+        moved = second.forward([Outgoing(OTHER, b"", "successor")])
+        first.ack()
+        await asyncio.wait_for(broker.close(), PATIENCE)
+        with pytest.raises(Unavailable):
+            await moved
+        await asyncio.gather(waiting, return_exceptions=True)  # the broker may have read it
+    finally:
+        await ctl(rabbitmq_node, "set_vm_memory_high_watermark", "0.4")
+    again = AmqpBroker(BrokerSettings(url=url), small_topology(), "faults")
+    await again.start()
+    again.consume(WORK, 10, after)
+    assert (await after.next()).message_id == "b"
+    await again.close()
+
+
+async def test_a_message_above_the_brokers_limit_costs_its_neighbours_a_retry_only(
+    url: str, rabbitmq_node: RabbitNode
+) -> None:
+    await ctl(rabbitmq_node, "eval", "application:set_env(rabbit, max_message_size, 100000).")
+    try:
+        broker = AmqpBroker(BrokerSettings(url=url), small_topology(), "faults")
+        await broker.start()
+        await broker.wait_usable(PATIENCE)
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(
+                broker.publish(Outgoing(WORK, bytes(100_001), "large")), PATIENCE
+            )
+        await broker.wait_usable(PATIENCE)
+        await publish(broker, "small")
+        await until_depths(broker, work=1)
+        await broker.close()
+    finally:
+        await ctl(rabbitmq_node, "eval", "application:unset_env(rabbit, max_message_size).")
+
+
+async def test_what_was_confirmed_survives_a_power_cut_of_the_broker(
+    broker: AmqpBroker, rabbitmq_node: RabbitNode
+) -> None:
+    names = [f"{number}" for number in range(50)]
+    inbox = Inbox(acknowledge=True)
+    await publish(broker, *names)
+    await asyncio.to_thread(rabbitmq_node.kill9)
+    await asyncio.to_thread(rabbitmq_node.start)
+    await broker.wait_usable(PATIENCE)
+    broker.consume(WORK, 10, inbox)
+    assert {delivery.message_id for delivery in await inbox.take(50)} == set(names)
+
+
+async def test_what_is_parked_is_counted_by_its_reason(broker: AmqpBroker) -> None:
+    def parked(reason: str) -> float:
+        labels = {"reason": reason}
+        return REGISTRY.get_sample_value("postroad_parked_messages_total", labels) or 0.0
+
+    before = parked("undecodable"), parked("delivery_limit")
+    inbox, seen = Inbox(), Inbox()
+    broker.consume(WORK, 10, inbox)
+    broker.consume(PARKED, 10, seen)
+    await publish(broker, "a")
+    await (await inbox.next()).reject(ParkReason.UNDECODABLE, "\ud800 \x00")
+    await publish(broker, "b")
+    for _ in range(LIMIT + 1):
+        (await inbox.next()).failed()
+    assert {found.message_id for found in await seen.take(2)} == {"a", "b"}
+    await publish(broker, "c")  # its confirm comes after that of the parked message
+    assert (parked("undecodable"), parked("delivery_limit")) == (before[0] + 1, before[1] + 1)

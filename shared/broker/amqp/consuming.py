@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 
 from amqp import spec
 
-from shared.broker.amqp.connection import declare
+from shared.broker.amqp.connection import MEND_SECONDS, declare
 from shared.broker.amqp.handover import tell
 from shared.broker.topology import Topology
 from shared.logs import get_logger
@@ -74,8 +75,8 @@ class Subscription:
     channel: Any = None
     tag: str = ""
     stopped: bool = False
-    cancelled: bool = False
-    """The broker has ended the consumption, and nobody asked it to."""
+    mend_at: float | None = None
+    """When to consume again (monotonic seconds), once the broker has ended it unasked."""
     arrived: list[Any] = field(default_factory=list)
     unsettled: OrderedDict[int, None] = field(default_factory=OrderedDict)
     """Tags in the broker's order."""
@@ -86,7 +87,7 @@ class Subscription:
         """Everything of the former channel is void."""
         self.channel = channel
         self.generation = generation
-        self.cancelled = False
+        self.mend_at = None
         self.arrived = []
         self.unsettled = OrderedDict()
         self.acknowledged = set()
@@ -98,7 +99,8 @@ class Subscription:
 
     def on_cancel(self, _tag: str) -> None:
         """The queue was deleted, lost its leader, or a delivery was held too long (4.3)."""
-        self.cancelled = True
+        get_logger().error("the broker has ended a consumer", queue=self.queue)
+        self.mend_at = time.monotonic() + MEND_SECONDS
 
 
 class Consuming:
@@ -163,7 +165,7 @@ class Consuming:
     def _cancel(self, command: Cancel) -> None:
         subscription = command.subscription
         subscription.stopped = True
-        if subscription.channel is not None and not subscription.cancelled:
+        if subscription.channel is not None and subscription.mend_at is None:
             subscription.channel.basic_cancel(subscription.tag)
         self._hand_over(subscription)
         tell(self._loop, _end, command.done)
@@ -171,18 +173,18 @@ class Consuming:
     def tick(self, *, blocked: bool) -> None:
         """See `Work.tick`. A connection that publishes nothing is never blocked."""
         for subscription in self._subscriptions:
-            if subscription.cancelled and not subscription.stopped:
-                self._renew(subscription)
             self._hand_over(subscription)
+            if subscription.mend_at is not None and subscription.mend_at <= time.monotonic():
+                self._renew(subscription)
 
     def _renew(self, subscription: Subscription) -> None:
-        get_logger().error("the broker has ended a consumer", queue=subscription.queue)
         # What came over the old channel goes back to the queue with it.
         old = subscription.channel
         subscription.begin(None, 0)
         old.close()
-        declare(self._connection, self._topology)
-        self._consume(subscription)
+        if not subscription.stopped:
+            declare(self._connection, self._topology)
+            self._consume(subscription)
 
     def _hand_over(self, subscription: Subscription) -> None:
         if subscription.arrived:

@@ -11,16 +11,13 @@ from typing import Any
 
 from amqp.exceptions import AMQPError
 
-from shared.broker.amqp.connection import declare
+from shared.broker.amqp.connection import MEND_SECONDS, declare
 from shared.broker.amqp.frames import publish_frames
 from shared.broker.amqp.handover import tell
 from shared.broker.amqp.ledger import Ledger, Settled
 from shared.broker.interface import PublishError, Refused, Unavailable, Unroutable
 from shared.broker.topology import Topology
 from shared.logs import get_logger
-
-MEND_SECONDS = 5.0
-"""How often at most the topology is declared again while messages come back unroutable."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +52,7 @@ class Publishing:
         self._connection: Any = None
         self._channel: Any = None
         self._blocked = False
-        self._declare_again_at = 0.0
+        self._mend_at: float | None = None
         self._ledger: Ledger[Publish] = Ledger()
         self._held: deque[Publish] = deque()
         self._results: Results = []
@@ -106,11 +103,12 @@ class Publishing:
         """See `Work.tick`."""
         self._blocked = blocked
         self._resume()
-        settled = self._ledger.take_settled()
-        self._collect(settled)
+        self._collect(self._ledger.take_settled())
         self._check_patience()
         self._hand_over()
-        if settled.returned and not blocked and self._mend(settled.returned[0].routing_key):
+        if self._mend_at is not None and self._mend_at <= time.monotonic() and not blocked:
+            self._mend_at = None
+            declare(self._connection, self._topology)
             self._collect(self._ledger.take_settled())
             self._hand_over()
 
@@ -126,20 +124,15 @@ class Publishing:
             self._results.append((publish, Refused("the broker refused the message")))
         for publish in settled.returned:
             self._results.append((publish, Unroutable(f"no queue {publish.routing_key}")))
+        if settled.returned and self._mend_at is None:
+            queue = settled.returned[0].routing_key
+            get_logger().error("a queue is missing: all will be declared again", queue=queue)
+            self._mend_at = time.monotonic() + MEND_SECONDS
 
     def _hand_over(self) -> None:
         if self._results:
             results, self._results = self._results, []
             tell(self._loop, self._report, results)
-
-    def _mend(self, routing_key: str) -> bool:
-        now = time.monotonic()
-        if self._connection is None or now < self._declare_again_at:
-            return False
-        self._declare_again_at = now + MEND_SECONDS
-        get_logger().error("a queue is missing: declaring all queues again", queue=routing_key)
-        declare(self._connection, self._topology)
-        return True
 
     def _check_patience(self) -> None:
         horizon = time.monotonic() - self._confirm_timeout
@@ -163,6 +156,7 @@ class Publishing:
         self._blocked = False
         error = Unavailable("the connection to the broker was lost before the confirm")
         self._collect(self._ledger.take_settled())
+        self._mend_at = None  # a new connection begins with a declaration
         unknown = [*self._ledger.abandon(), *self._held]
         self._held.clear()
         self._results.extend((publish, error) for publish in unknown)

@@ -160,6 +160,9 @@ class BufferedSSLTransport(_Buffered, SSLTransport):  # type: ignore[misc]
         # py-amqp leaves the time for connecting in force.
         self.sock.settimeout(self.read_timeout)
 
+    def _shutdown_transport(self) -> None:
+        """Not even a farewell of TLS: it waits for a peer that may be gone. AMQP said it."""
+
 
 class _BufferedConnection(pyamqp.Connection):
     def Transport(  # noqa: N802 - py-amqp's name
