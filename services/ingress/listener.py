@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 
 from services.ingress.context import Context
-from services.ingress.server import HANDSHAKE_TIMEOUT, SmtpServer
+from services.ingress.server import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, SmtpServer
 from shared.logs import get_logger
 from shared.settings.load import ConfigError
 from shared.settings.model import ListenerSettings, ListenerTls
@@ -61,6 +61,7 @@ class Listener:
             backlog=BACKLOG,
             ssl=self._context.tls if implicit else None,
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if implicit else None,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT if implicit else None,
         )
         address, port = sock.getsockname()[:2]
         get_logger().info("listening", address=address, port=port, listener=self._number)

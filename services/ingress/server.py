@@ -28,6 +28,8 @@ MOST_UNREAD = 65_536
 PROGRESS = 4096
 """Octets of content that count as activity: a drip of single octets does not."""
 HANDSHAKE_TIMEOUT = 30.0
+SHUTDOWN_TIMEOUT = 3.0
+"""Seconds a client may take to say goodbye inside TLS; many never do."""
 
 # Why no further command is carried out now; a set of bits. Plain numbers: this is the hot path.
 _STORING = 1
@@ -271,7 +273,12 @@ class SmtpServer(AuthExchange):
         assert context is not None
         try:
             secured = await asyncio.get_running_loop().start_tls(
-                plain, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                plain,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
             )
         except OSError:
             plain.abort()
