@@ -151,7 +151,7 @@ class DnspythonResolver:
         hosts = [record for record in answer if record.exchange != dns.name.root]
         if not hosts:
             return NullMx(), ttl
-        return MailExchangers(_ordered(hosts, self._chance)), ttl
+        return MailExchangers(ordered(hosts, self._chance)), ttl
 
     async def _implicit(self, domain: str) -> tuple[MxAnswer, float]:
         # RFC 5321, 5.1: without MX records the domain itself is the only exchanger.
@@ -206,11 +206,11 @@ def _configured(settings: DnsSettings, system: str) -> dns.asyncresolver.Resolve
     return resolver
 
 
-def _ordered(records: list[Any], chance: random.Random) -> tuple[MailExchanger, ...]:
-    # RFC 5321, 5.1: equal preferences in random order, to spread the load.
+def ordered(records: list[Any], chance: random.Random) -> tuple[MailExchanger, ...]:
+    """MX records by preference, equal ones in random order to spread the load (RFC 5321, 5.1)."""
     chance.shuffle(records)
-    ordered = sorted(records, key=lambda record: int(record.preference))
+    by_preference = sorted(records, key=lambda record: int(record.preference))
     return tuple(
         MailExchanger(int(record.preference), record.exchange.to_text(omit_final_dot=True).lower())
-        for record in ordered[:MOST_EXCHANGERS]
+        for record in by_preference[:MOST_EXCHANGERS]
     )

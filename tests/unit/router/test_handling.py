@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from shared.content.interface import ContentMissing, ContentStore, ContentUnavai
 from shared.content.store import open_store
 from shared.dns.answers import AddressAnswer, MxAnswer
 from shared.dns.resolver import DnspythonResolver
+from shared.logs import configure_logging
 from shared.messages.codec import decode, encode
 from shared.messages.ids import job_id
 from shared.messages.model import (
@@ -30,8 +32,9 @@ from shared.messages.model import (
     MessageClass,
     Recipient,
 )
-from shared.settings.model import Settings
+from shared.settings.model import DnsSettings, LoggingSettings, Settings
 from tests.support.dns_authority import DnsAuthority, serving
+from tests.support.log_state import log_state_kept
 from tests.support.memory_broker import MemoryBroker
 
 TRANSACTIONAL = lane_queue("default", "transactional")
@@ -51,11 +54,13 @@ SETTINGS = Settings.model_validate(
 
 
 class MoodyStore:
-    """A content store that can be down."""
+    """A content store that can be down, and ends no share before `answers` is set."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
         self.down = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     def _check(self) -> None:
         if self.down:
@@ -70,6 +75,7 @@ class MoodyStore:
         return await self._store.get(name)
 
     async def end_share(self, name: str, share: Fraction, job_id: str) -> None:
+        await self.answers.wait()
         self._check()
         await self._store.end_share(name, share, job_id)
 
@@ -101,13 +107,19 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     authority = DnsAuthority(zone)
     authority.rcodes["down.test."] = dns.rcode.SERVFAIL
     rig = Rig(authority, tmp_path)
-    async with serving(authority) as settings:
-        resolver = DnspythonResolver(settings)
-        rig.router = Router(SETTINGS, rig.broker, resolver, rig.store, lambda: rig.now)
-        await rig.router.start()
-        yield rig
-        rig.broker.resume()
-        await rig.router.drain()
+    with log_state_kept():
+        configure_logging(LoggingSettings(format="json"), "router")
+        async with serving(authority) as settings:
+            yield await started(rig, settings)
+            rig.broker.resume()
+            await rig.router.drain()
+
+
+async def started(rig: Rig, settings: DnsSettings) -> Rig:
+    resolver = DnspythonResolver(settings)
+    rig.router = Router(SETTINGS, rig.broker, resolver, rig.store, lambda: rig.now)
+    await rig.router.start()
+    return rig
 
 
 async def is_there(rig: Rig, blob: str = "MAIL") -> bool:
@@ -275,16 +287,18 @@ async def test_many_recipients_make_jobs_of_the_size_that_is_set(rig: Rig) -> No
 
 
 async def test_the_router_holds_no_more_than_its_prefetch(rig: Rig) -> None:
+    before = sample("in_flight_jobs")
     body = encode(mail("a@static.test"))
     sent = [rig.broker.publish(Outgoing(ACCEPTED, body, str(number))) for number in range(6)]
     rig.broker.soon()
     await sent[0]
     rig.broker.stall()
     assert len(rig.broker.waiting(ACCEPTED)) == 2
-    assert sample("in_flight_jobs") == 4
+    assert sample("in_flight_jobs") - before == 4
 
 
 async def test_draining_ends_what_has_begun_and_takes_nothing_new(rig: Rig) -> None:
+    before = sample("in_flight_jobs")
     await rig.broker.publish(Outgoing(ACCEPTED, encode(mail("a@static.test")), "MAIL"))
     rig.broker.stall()
     drained = asyncio.ensure_future(rig.router.drain())
@@ -296,7 +310,7 @@ async def test_draining_ends_what_has_begun_and_takes_nothing_new(rig: Rig) -> N
     assert len(rig.broker.published_to(TRANSACTIONAL)) == 1
     await rig.broker.publish(Outgoing(ACCEPTED, encode(mail("a@static.test")), "LATE"))
     assert [message.message_id for message in rig.broker.waiting(ACCEPTED)] == ["LATE"]
-    assert sample("in_flight_jobs") == 0
+    assert sample("in_flight_jobs") == before
 
 
 async def test_draining_waits_for_a_question_to_the_dns(rig: Rig) -> None:
@@ -331,6 +345,36 @@ async def test_the_blob_of_a_parked_mail_stays(rig: Rig, others: tuple[str, ...]
 async def test_a_blob_is_not_read_for_mail_that_only_waits(rig: Rig) -> None:
     (message,) = await rig.route(large("a@down.test", blob="nowhere"))
     assert (message.queue, message.delay_ms) == (DUE, 1000)
+
+
+async def test_the_blob_of_mail_that_waits_stays(rig: Rig) -> None:
+    await rig.store.put("MAIL", TEXT)
+    await rig.route(large("a@down.test"))
+    await rig.router.drain()
+    assert await is_there(rig)
+
+
+async def test_draining_waits_until_the_content_store_has_answered(rig: Rig) -> None:
+    await rig.store.put("MAIL", TEXT)
+    rig.store.answers.clear()
+    await rig.route(large("b@null.test"))
+    drained = asyncio.ensure_future(rig.router.drain())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not drained.done()
+    rig.store.answers.set()
+    await asyncio.wait_for(drained, 5)
+
+
+async def test_a_store_that_goes_down_after_the_mail_costs_only_space(rig: Rig) -> None:
+    await rig.store.put("MAIL", TEXT)
+    rig.store.answers.clear()
+    await rig.route(large("b@null.test"))
+    rig.store.down = True
+    rig.store.answers.set()
+    await asyncio.wait_for(rig.router.drain(), 5)
+    rig.store.down = False
+    assert await is_there(rig)
 
 
 async def test_a_mail_whose_blob_is_gone_is_parked(rig: Rig) -> None:
@@ -370,6 +414,22 @@ async def test_everything_that_was_decided_is_counted(rig: Rig) -> None:
     grown = [int(new - old) for new, old in zip(after, before, strict=True)]
     # The notification itself goes to s.test, which does not exist: parked, and a failure too.
     assert grown == [1, 4, 1, 1, 2, 4]
+
+
+async def test_each_change_of_custody_is_a_line_in_the_log(
+    rig: Rig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await rig.route(mail("a@static.test", "b@null.test", "c@down.test"), 3)
+    await rig.router.drain()
+    events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    told = [(e["event"], e["mail_id"], e.get("recipients")) for e in events]
+    assert told[:4] == [
+        ("routed", "MAIL", None),
+        ("deferred", "MAIL", ["c@down.test"]),
+        ("dsn", "MAIL", None),
+        ("failed", "MAIL", ["b@null.test"]),
+    ]
+    assert "body" not in str(events)
 
 
 class BrokenResolver:
