@@ -155,7 +155,6 @@ class Publishing:
         self._connection = self._channel = None
         self._blocked = False
         error = Unavailable("the connection to the broker was lost before the confirm")
-        self._collect(self._ledger.take_settled())
         self._mend_at = None  # a new connection begins with a declaration
         unknown = [*self._ledger.abandon(), *self._held]
         self._held.clear()

@@ -127,6 +127,7 @@ def test_a_settlement_of_an_older_channel_settles_nothing(loop: asyncio.Abstract
     stale = [settle(subscription, tag, verb) for tag, verb in enumerate(Verb, start=1)]
     work.lost()
     work.perform(stale)
+    assert (first.open, first.returned) == ({1, 2, 3}, [])
     work.opened(Server(second))
     work.perform(stale)
     assert (second.open, second.returned) == ({1, 2, 3}, [])

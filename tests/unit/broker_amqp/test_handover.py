@@ -38,6 +38,16 @@ async def test_all_commands_of_one_turn_are_one_batch_with_one_wake_up(
     assert handover.take() == []
 
 
+async def test_a_thread_that_was_woken_and_has_not_looked_yet_is_not_woken_again(
+    handover: Handover[int],
+) -> None:
+    for number in range(3):
+        handover.submit(number)
+        await asyncio.sleep(0)
+    assert os.read(handover.fileno(), 64) == b"!"
+    assert handover.take() == [0, 1, 2]
+
+
 async def test_a_command_that_may_wait_takes_others_along(handover: Handover[int]) -> None:
     handover.submit_later(1, enough=10)
     await asyncio.sleep(0)

@@ -63,6 +63,17 @@ def test_the_same_id_returned_twice_before_one_acknowledgement_is_stored_never()
     assert (settled.returned, settled.stored) == ([1, 2], [])
 
 
+def test_a_return_of_a_refused_publish_is_not_held_against_the_next_one() -> None:
+    ledger: Ledger[int] = Ledger()
+    ledger.published(("id", "q"), 1)
+    ledger.returned(("id", "q"))
+    ledger.refused(1, multiple=False)
+    ledger.published(("id", "q"), 2)
+    ledger.acknowledged(2, multiple=False)
+    settled = ledger.take_settled()
+    assert (settled.refused, settled.returned, settled.stored) == ([1], [], [2])
+
+
 def test_a_return_fails_the_publish_to_its_own_queue_only() -> None:
     ledger: Ledger[int] = Ledger()
     ledger.published(("id", "there"), 1)

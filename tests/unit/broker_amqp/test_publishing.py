@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from shared.broker.amqp.publishing import Publish, Publishing, Results
-from shared.broker.interface import PublishError, Refused, Unavailable
+from shared.broker.interface import PublishError, Refused, Unavailable, Unroutable
 from tests.conformance.harness import small_topology
 
 PATIENCE_SECONDS = 10.0
@@ -88,6 +89,16 @@ async def test_a_confirm_ends_its_publish_and_no_other() -> None:
     desk.wire.answer("basic_nack", 3, True)
     await desk.tick()
     assert desk.errors() == {"a": Refused, "b": None, "c": Refused}
+
+
+async def test_a_returned_message_is_unroutable_though_it_is_acknowledged() -> None:
+    desk = Desk()
+    desk.publish("a", "b")
+    returned = SimpleNamespace(properties={"message_id": "b"})
+    desk.wire.answer("basic_return", None, "", "work", returned)
+    desk.wire.answer("basic_ack", 2, True)
+    await desk.tick()
+    assert desk.errors() == {"a": None, "b": Unroutable}
 
 
 async def test_what_is_published_while_blocked_goes_out_afterwards() -> None:
