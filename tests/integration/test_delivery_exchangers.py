@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from pathlib import Path
 
 import pytest
 
+from services.delivery.client import NextHop
+from services.delivery.opening import Opener
+from services.delivery.work import Walk
 from services.demo.receiver import Receiver, Script, Stage
 from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.dns.answers import AddressAnswer, Addresses, DnsTrouble
 from shared.messages.codec import decode
 from shared.messages.model import AcceptedMail, MailExchanger, Recipient
+from shared.messages.outcome import Deferred
+from shared.settings.model import Settings
 from shared.smtp.replies import Reply
-from tests.integration.test_delivery import LATER, NEVER, Rig, retried, rig
+from tests.integration.test_delivery import LATER, NEVER, Loopback, Rig, retried, rig
 
 CLOSING = Reply(421, "4.3.2", "Closing")
 
@@ -154,6 +162,46 @@ async def test_when_every_host_fails_the_recipients_are_tried_again(tmp_path: Pa
         (later,) = await r.successors(r.job("a@b.test", "c@b.test", exchangers=both(r, worse)))
         assert retried(later).recipients == (Recipient("a@b.test"), Recipient("c@b.test"))
         assert (r.receiver.connections, worse.connections) == (1, 1)
+
+
+async def test_a_host_that_failed_on_a_reused_connection_is_not_tried_again(
+    tmp_path: Path,
+) -> None:
+    async with (
+        rig(tmp_path, connections_per_destination=1) as r,
+        Receiver() as worse,
+    ):
+        exchangers = both(r, worse)
+        await r.give(r.job(exchangers=exchangers))
+        await r.receiver.wait_for(1)
+        r.receiver.script = Script(replies={Stage.MAIL: LATER})
+        await r.give(r.job(exchangers=exchangers))
+        await worse.wait_for(1)
+        assert r.receiver.connections == 1
+
+
+class Unclear(Loopback):
+    """Of one host the name service cannot tell where it is."""
+
+    async def addresses(self, host: str) -> AddressAnswer:
+        return DnsTrouble("SERVFAIL") if host == "unclear.test" else Addresses(("127.0.0.1",))
+
+
+async def test_trouble_with_the_name_of_a_better_host_is_remembered_against_a_worse_one(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as r:
+        exchangers = (
+            MailExchanger(10, "unclear.test", 25),
+            MailExchanger(20, "mx.b.test", r.receiver.port),
+        )
+        opener = Opener(Settings(), Unclear(), random.Random(1))
+        walk = Walk(not_after=asyncio.get_running_loop().time() + 5)
+        hop = await opener.open(r.job(exchangers=exchangers), walk)
+        assert isinstance(hop, NextHop)
+        hop.close()
+        assert isinstance(hop.better_failure, Deferred)
+        assert "SERVFAIL" in hop.better_failure.reply.text
 
 
 async def test_a_message_larger_than_announced_is_not_even_offered(tmp_path: Path) -> None:
