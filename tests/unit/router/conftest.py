@@ -1,0 +1,39 @@
+"""The router's rig as a fixture."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import dns.rcode
+import pytest
+
+from services.router.handling import Router
+from shared.dns.resolver import DnspythonResolver
+from shared.logs import configure_logging
+from shared.settings.model import DnsSettings, LoggingSettings
+from tests.support.dns_authority import DnsAuthority, serving
+from tests.support.log_state import log_state_kept
+from tests.unit.router.rig import SETTINGS, Rig
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    zone = {("mx.test.", "MX"): ["10 mail.mx.test."], ("null.test.", "MX"): ["0 ."],
+            ("down.test.", "TXT"): ['"x"']}  # fmt: skip
+    authority = DnsAuthority(zone)
+    authority.rcodes["down.test."] = dns.rcode.SERVFAIL
+    rig = Rig(authority, tmp_path)
+    with log_state_kept():
+        configure_logging(LoggingSettings(format="json"), "router")
+        async with serving(authority) as settings:
+            yield await started(rig, settings)
+            rig.broker.resume()
+            await rig.router.drain()
+
+
+async def started(rig: Rig, settings: DnsSettings) -> Rig:
+    resolver = DnspythonResolver(settings)
+    rig.router = Router(SETTINGS, rig.broker, resolver, rig.store, lambda: rig.now)
+    await rig.router.start()
+    return rig
