@@ -156,12 +156,10 @@ class AmqpBroker:
 
     def settle(self, delivery: AmqpDelivery, verb: Verb) -> None:
         """See `Courier.settle`."""
-        if self._consuming is None or self._closing:
-            return
-        subscription = delivery.subscription
-        command = Settle(subscription, delivery.generation, delivery.tag, verb)
-        # Late enough to go with others, early enough to keep the broker sending.
-        self._consuming.commands.submit_later(command, enough=1 + subscription.prefetch // 8)
+        if self._consuming is not None and not self._closing:
+            self._consuming.commands.submit(
+                Settle(delivery.subscription, delivery.generation, delivery.tag, verb)
+            )
 
     def is_current(self, delivery: AmqpDelivery) -> bool:
         """See `Courier.is_current`."""

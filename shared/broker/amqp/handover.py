@@ -13,9 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-LATER_SECONDS = 0.002
-"""How long a command that may wait does wait for others: larger batches, and nobody is kept."""
-
 Command = TypeVar("Command")
 
 
@@ -28,8 +25,6 @@ class Handover(Generic[Command]):
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wake_sent = False
         self._ring_at_end = False
-        self._ring_later: asyncio.TimerHandle | None = None
-        self._patient = 0
         self._closed = False
 
     def fileno(self) -> int:
@@ -39,18 +34,6 @@ class Handover(Generic[Command]):
     def submit(self, command: Command) -> None:
         """Hand over at the end of this turn of the loop."""
         self._commands.append(command)
-        self._ring_soon()
-
-    def submit_later(self, command: Command, enough: int) -> None:
-        """Hand over within `LATER_SECONDS`, or as soon as `enough` such commands are waiting."""
-        self._commands.append(command)
-        self._patient += 1
-        if self._patient >= enough:
-            self._ring_soon()
-        elif self._ring_later is None:
-            self._ring_later = self._loop.call_later(LATER_SECONDS, self.ring)
-
-    def _ring_soon(self) -> None:
         if not self._ring_at_end:
             self._ring_at_end = True
             self._loop.call_soon(self.ring)
@@ -58,10 +41,6 @@ class Handover(Generic[Command]):
     def ring(self) -> None:
         """Wake the thread now."""
         self._ring_at_end = False
-        self._patient = 0
-        if self._ring_later is not None:
-            self._ring_later.cancel()
-            self._ring_later = None
         # No wake-up is lost: the thread clears the flag before it empties the deque, and what is
         # in the deque was appended before this test.
         if not self._wake_sent and not self._closed:

@@ -48,31 +48,6 @@ async def test_a_thread_that_was_woken_and_has_not_looked_yet_is_not_woken_again
     assert handover.take() == [0, 1, 2]
 
 
-async def test_a_command_that_may_wait_takes_others_along(handover: Handover[int]) -> None:
-    handover.submit_later(1, enough=10)
-    await asyncio.sleep(0)
-    assert not is_rung(handover)
-    handover.submit(2)
-    await asyncio.sleep(0)
-    assert handover.take() == [1, 2]
-
-
-async def test_enough_of_those_that_may_wait_wait_no_longer(handover: Handover[int]) -> None:
-    for number in range(3):
-        handover.submit_later(number, enough=3)
-    await asyncio.sleep(0)
-    assert is_rung(handover)
-
-
-async def test_a_command_that_may_wait_is_not_forgotten(handover: Handover[int]) -> None:
-    rung = asyncio.Event()
-    asyncio.get_running_loop().add_reader(handover.fileno(), rung.set)
-    handover.submit_later(1, enough=10)
-    await asyncio.wait_for(rung.wait(), PATIENCE)
-    asyncio.get_running_loop().remove_reader(handover.fileno())
-    assert handover.take() == [1]
-
-
 async def test_nothing_is_lost_between_a_loop_and_a_thread_in_a_hurry(
     handover: Handover[int],
 ) -> None:
