@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -30,10 +31,16 @@ START_TIMEOUT = 30.0
 """Seconds until a service must be ready; a loaded machine of two cores needs some."""
 
 
+_PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to clients: none of these is taken before a service listens."""
+
+
 def free_port() -> int:
-    """A TCP port of loopback that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A TCP port of loopback on which nobody listens."""
+    while True:
+        port = random.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 async def eventually(
