@@ -118,6 +118,14 @@ def test_the_headers_come_back_octet_for_octet_and_bounded() -> None:
     assert cast("bytes", part.get_payload(decode=True)) == headers
 
 
+def test_what_grows_when_it_is_escaped_still_fits_a_line() -> None:
+    failures = [(Recipient("\U0001f4a9" * 900 + "@b.test"), Reply(550, "5.1.1", "é" * 2000))]
+    content = bytes(dsn(failures).content.inline)
+    assert max(map(len, content.split(b"\r\n"))) <= 998
+    (_, group) = status_groups(dsn(failures))
+    assert group["Final-Recipient"].endswith("{1F4A9}")
+
+
 HOSTILE = st.text(max_size=2000) | st.text("é\U0001f4a9\r\n\x00\\ =.-", max_size=2000)
 
 

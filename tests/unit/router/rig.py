@@ -37,13 +37,17 @@ SETTINGS = Settings.model_validate(
 
 
 class MoodyStore:
-    """A content store that can be down, and ends no share before `answers` is set."""
+    """A content store that can be down, and ends no share before `answers` is set.
+
+    `asked` is set by the first question to end one.
+    """
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
         self.down = False
         self.answers = asyncio.Event()
         self.answers.set()
+        self.asked = asyncio.Event()
 
     def _check(self) -> None:
         if self.down:
@@ -58,6 +62,7 @@ class MoodyStore:
         return await self._store.get(name)
 
     async def end_share(self, name: str, share: Fraction, job_id: str) -> None:
+        self.asked.set()
         await self.answers.wait()
         self._check()
         await self._store.end_share(name, share, job_id)
