@@ -17,6 +17,7 @@ import pytest
 import trustme
 import yaml
 
+from services.ingress.server import SmtpServer
 from shared.logs import configure_logging
 from shared.settings.model import LoggingSettings
 from tests.support.ingress import RunningIngress, ingress_settings, running_ingress
@@ -278,7 +279,12 @@ async def test_a_client_may_vanish_in_the_middle_of_auth(in_the_clear: RunningIn
     async with Wire(in_the_clear.port) as wire:
         await wire.ask("EHLO client.example")
         await wire.ask("AUTH PLAIN")
+        (session,) = in_the_clear.service._sessions._open
+        assert isinstance(session, SmtpServer)
     await submission_is_empty(in_the_clear)
+    assert session._task is not None
+    await asyncio.wait([session._task], timeout=TIMEOUT)
+    assert session._task.cancelled()
 
 
 async def test_credentials_are_never_logged(
