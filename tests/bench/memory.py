@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +82,22 @@ def _reading(system: PostroadSystem, name: str, when: str) -> Reading:
     return Reading(name, when, resident_bytes(system.pipeline.pid(name)) / MB)
 
 
-def table(readings: Iterable[Reading]) -> str:
+def table(readings: Sequence[Reading]) -> str:
     """The readings, a line each, with the limit where there is one."""
     lines = ["| service | when | resident MB | limit |", "| --- | --- | --- | --- |"]
     for reading in readings:
         limit = str(INGRESS_LIMIT_MB) if "idle" in reading.when else "flat"
         shown = limit if reading.when != "start" else "-"
         lines.append(f"| {reading.service} | {reading.when} | {reading.megabytes:.1f} | {shown} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + growth(readings) + "\n"
+
+
+def growth(readings: Sequence[Reading]) -> str:
+    """How much each service grew from the first reading under load, the warm-up, to the last."""
+    loaded = [reading for reading in readings if reading.when.endswith("messages")]
+    first, last = loaded[:3], loaded[-3:]
+    grew = [
+        f"{then.service} {now.megabytes - then.megabytes:+.1f} MB"
+        for then, now in zip(first, last, strict=True)
+    ]
+    return f"From {first[0].when} to {last[0].when}: {', '.join(grew)}."

@@ -56,7 +56,7 @@ The load, {pairs} runs of each:
 MEMORY = """## Memory
 
 Embedded broker, 4 KB messages, connections reused. Ingress with idle connections has a limit;
-the others must not grow with the number of messages after the first reading.
+router and delivery must stay flat over the messages, from the first reading under load on.
 
 {table}"""
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+from tests.bench import memory
 from tests.bench.measure import Run
-from tests.bench.page import replace_section
+from tests.bench.memory import Reading
+from tests.bench.page import replace_section, write_memory, write_throughput
 from tests.bench.report import ratio, split_table, throughput_table
 from tests.bench.systems import EMBEDDED, POSTFIX
 
@@ -51,3 +55,23 @@ def test_a_section_is_appended_once_and_then_replaced() -> None:
         "# Head\n\n<!-- begin a -->\n\nsecond\n\n<!-- end a -->\n\n"
         "<!-- begin b -->\n\nother\n\n<!-- end b -->\n"
     )
+
+
+def test_the_page_keeps_the_section_that_the_other_command_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "docs" / "benchmarks.md"
+    services = ("ingress", "router", "delivery")
+    readings = [Reading("ingress", "2,000 idle connections", 63.4)]
+    readings += [Reading(name, "20 messages", 60.0) for name in services]
+    readings += [Reading(name, "100 messages", 61.5) for name in services]
+
+    write_memory(path, memory.table(readings))
+    write_throughput(path, RUNS, {"CPU": "a fast one"})
+    write_throughput(path, RUNS, {"CPU": "a slow one"})
+
+    page = path.read_text()
+    assert page.startswith("# Benchmarks\n")
+    assert "| ingress | 2,000 idle connections | 63.4 | 150 |" in page
+    assert "From 20 messages to 100 messages: ingress +1.5 MB, router +1.5 MB" in page
+    assert ("a slow one" in page, "a fast one" in page) == (True, False)
+    assert "default_destination_concurrency_limit = 50\n" in page
+    assert "smtp-source -s 20 -m 10000 -l 4096 -d -f " in page
