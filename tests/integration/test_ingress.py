@@ -163,6 +163,7 @@ async def test_a_client_that_does_not_read_does_not_make_us_hold_more(
         async with asyncio.timeout(TIMEOUT):
             for _ in range(20_000):
                 assert (await client.reply()).code == 501
+        client._writer.transport.abort()
 
 
 async def test_no_more_is_held_while_a_reply_is_owed(ingress: RunningIngress) -> None:
@@ -177,6 +178,7 @@ async def test_no_more_is_held_while_a_reply_is_owed(ingress: RunningIngress) ->
         ingress.broker.resume()
         assert (await client.reply()).code == 250
         assert (await client.reply()).code == 501
+        client._writer.transport.abort()
 
 
 async def test_sessions_beyond_the_limit_are_sent_away(tmp_path: Path) -> None:
