@@ -34,11 +34,14 @@ def successors(
 ) -> Successors:
     """Everything that takes over from `job`; empty when all recipients were delivered."""
     messages: list[Outgoing] = []
-    if decision.retry is not None:
-        body = encode(decision.retry)
-        messages.append(Outgoing(DUE, body, job.id, delay_ms=decision.delay_ms))
     parked = bool(decision.failed) and not job.reverse_path
     dsn = bool(decision.failed) and not parked
+    if parked and decision.retry is not None:
+        # Two jobs come of one: each holds half of its share, so neither ends the other's content.
+        job = msgspec.structs.replace(job, share=job.share * 2)
+    if decision.retry is not None:
+        body = encode(msgspec.structs.replace(decision.retry, share=job.share))
+        messages.append(Outgoing(DUE, body, job.id, delay_ms=decision.delay_ms))
     if dsn:
         messages.append(_notification(job, decision, content, now, hostname))
     elif parked:

@@ -8,7 +8,7 @@ from services.delivery.destination import Destination, Tools
 from services.delivery.work import Work
 from shared.messages.model import MailExchanger
 
-_Key = tuple[str, bool, tuple[MailExchanger, ...]]
+_Key = tuple[str, bool, frozenset[MailExchanger]]
 
 
 class Pool:
@@ -22,7 +22,7 @@ class Pool:
     def submit(self, work: Work) -> None:
         """Attempt the job as soon as a connection is free."""
         job = work.job
-        key = (job.destination, job.static, job.exchangers)
+        key = (job.destination, job.static, frozenset(job.exchangers))
         destination = self._destinations.get(key)
         if destination is None:
             destination = Destination(self._tools, lambda: self._forget(key))
