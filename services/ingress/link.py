@@ -15,12 +15,12 @@ _count_refusal = {
 class Link:
     """Replies wait here until `flush` sends them in one write. After `lost` nothing happens."""
 
-    __slots__ = ("_out", "_paused", "transport")
+    __slots__ = ("_out", "paused", "transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport: asyncio.Transport | None = transport
         self._out: list[bytes] = []
-        self._paused = False
+        self.paused = False
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -46,9 +46,9 @@ class Link:
 
     def pause_reading(self, paused: bool) -> None:
         """Take no more from the client, or go on."""
-        if self.transport is None or paused is self._paused:
+        if self.transport is None or paused is self.paused:
             return
-        self._paused = paused
+        self.paused = paused
         if paused:
             self.transport.pause_reading()
         else:

@@ -150,7 +150,8 @@ class SmtpServer(AuthExchange):
             if dialogue.mode is not Mode.COMMANDS:
                 self._change_mode(dialogue)
         link.flush()
-        self._regulate()
+        if self._holds or link.paused:
+            self._regulate()
         if self._eof and not self._holds:
             self._close()
         if self._context.sessions.draining:

@@ -43,9 +43,9 @@ class LineReader:
 
     def feed(self, received: bytes) -> None:
         """Add what was received."""
-        rest = self._buffer[self._start :]
-        self._buffer = rest + received if rest else received
-        self._start = 0
+        if self._start < len(self._buffer):
+            received = self._buffer[self._start :] + received
+        self._buffer, self._start = received, 0
 
     def take_rest(self) -> bytes:
         """Everything not taken yet, for a reader of something other than commands."""
@@ -58,10 +58,13 @@ class LineReader:
 
         `limit` counts the CRLF; 0 means the limit of the command that the line is.
         """
-        end = self._buffer.find(CRLF, self._start)
+        buffer, start = self._buffer, self._start
+        if start == len(buffer):
+            return None
+        end = buffer.find(CRLF, start)
         if end < 0:
             return self._incomplete()
-        line = self._buffer[self._start : end]
+        line = buffer[start:end]
         self._start = end + 2
         if self._discarded:
             self._discarded = 0

@@ -22,7 +22,7 @@ from shared.messages.codec import decode
 from shared.messages.model import AcceptedMail
 from shared.settings.model import Settings
 from tests.support.memory_broker import MemoryBroker
-from tests.unit.ingress.test_acceptance import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 SETTINGS = Settings.model_validate(
     {"hostname": "mta.example.net", "ingress": {"max_message_bytes": 1024}}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from fractions import Fraction
 
 import pytest
 
@@ -17,32 +16,10 @@ from shared.messages.model import AcceptedMail, MessageClass
 from shared.settings.model import Settings
 from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply
 from tests.support.memory_broker import MemoryBroker
+from tests.support.memory_store import MemoryStore
 
 NOW = 1795507200.5
 INLINE_MAX = 1000
-
-
-class MemoryStore:
-    """A content store in memory that notes in which order things happen."""
-
-    def __init__(self, happened: list[str]) -> None:
-        self.blobs: dict[str, bytes] = {}
-        self.error: Exception | None = None
-        self._happened = happened
-
-    async def put(self, name: str, data: bytes) -> None:
-        await asyncio.sleep(0)
-        if self.error is not None:
-            raise self.error
-        self._happened.append("stored")
-        self.blobs[name] = data
-
-    async def get(self, name: str) -> memoryview:
-        return memoryview(self.blobs[name])
-
-    async def end_share(self, name: str, share: Fraction, job_id: str) -> None:
-        assert share == 1
-        del self.blobs[name]
 
 
 class NotingBroker(MemoryBroker):
