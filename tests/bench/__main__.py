@@ -9,13 +9,12 @@ make bench ARGS="memory"           resident memory; writes its section
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench import memory
+from tests.bench.disk import bench_folder
 from tests.bench.load import SCENARIOS, BenchError, Scenario, Sink
 from tests.bench.machine import describe_machine
 from tests.bench.measure import Run, measure
@@ -40,24 +39,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=3, help="runs of each system and load")
     parser.add_argument("--messages", type=int, help="messages a run instead of the load's own")
     parser.add_argument("--quick", action="store_true", help="a smoke run; prints only")
-    parser.add_argument("--folder", default="/var/tmp", help="where queues lie: a real disk")
+    parser.add_argument(
+        "--folder", type=Path, default="/var/tmp", help="where queues lie: a real disk"
+    )
     return parser.parse_args(arguments)
-
-
-@contextlib.contextmanager
-def _folder(parent: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="postroad-bench-", dir=parent) as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # Postfix's unprivileged daemons walk through it
-        yield folder
 
 
 def throughput(options: argparse.Namespace) -> None:
     """Measure every system under every load, pair by pair; print, and write the page if whole."""
     install_postfix()
     pairs = 1 if options.quick else options.pairs
-    with _folder(options.folder) as folder, Sink() as sink:
-        machine = describe_machine(folder)
+    with bench_folder(options.folder) as (folder, file_system), Sink() as sink:
+        machine = describe_machine(folder, file_system)
         print(machine_table(machine), flush=True)
         with start_systems(folder, sink.port, options.only) as systems:
             runs = [
@@ -103,7 +96,7 @@ def measure_memory(options: argparse.Namespace) -> None:
     """Measure resident memory; print, and write the page if whole."""
     install_postfix()
     messages = options.messages or (QUICK_MESSAGES if options.quick else MEMORY_MESSAGES)
-    with _folder(options.folder) as folder, Sink() as sink:
+    with bench_folder(options.folder) as (folder, _), Sink() as sink:
         table = memory.table(memory.measure(folder, sink, messages))
     print(table)
     if not (options.quick or options.messages):

@@ -16,8 +16,8 @@ from tests.support.postfix import postfix_version
 FSYNCS = 200
 
 
-def describe_machine(folder: Path) -> dict[str, str]:
-    """Labels and values; `folder` is on the disk that holds the queues."""
+def describe_machine(folder: Path, file_system: str) -> dict[str, str]:
+    """Labels and values; `folder` is on the file system that holds the queues."""
     cpu = re.search(r"(?m)^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     return {
@@ -25,6 +25,7 @@ def describe_machine(folder: Path) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{memory:.0f} GiB",
         "disk": f"write of 4 KB and fsync: {fsync_ms(folder):.2f} ms (median of {FSYNCS})",
+        "file system": file_system,
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}",
         "Postfix": postfix_version(),

@@ -34,7 +34,8 @@ that had ended meanwhile). Its parts, and beside them load and sink, which count
 - Runs alternate between the systems, after a warm-up each; the order turns with each pair. The
   table shows medians; ratios are taken within each pair, then their median.
 - postroad runs with default settings: three processes, logs and metrics on, every queue write
-  durable before the 250. Postfix fsyncs its queue file before the 250; queues lie on one disk.
+  durable before the 250. Postfix fsyncs its queue file before the 250. All queues lie on one file
+  system, made new for the run where the disk's own is not fair to Postfix (`tests/bench/disk.py`).
 
 The load, {pairs} runs of each:
 
