@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from shared.broker.interface import Broker
@@ -9,9 +10,15 @@ from shared.broker.topology import build_topology
 from shared.settings.model import Settings
 
 
-def connect_broker(settings: Settings, name: str) -> Broker:
-    """A broker, not started yet; `name` tells the service in connection lists."""
-    topology = build_topology(settings.delivery.retry_schedule)
+def connect_broker(settings: Settings, name: str, lanes: Collection[str] | None = None) -> Broker:
+    """A broker, not started yet; `name` tells the service in connection lists.
+
+    Only the queues of `lanes` (None: of all) are declared, for declaring takes time.
+    """
+    partitions = {
+        lane.name: lane.partitions for lane in settings.lanes if lanes is None or lane.name in lanes
+    }
+    topology = build_topology(settings.delivery.retry_schedule, partitions)
     url = urlsplit(settings.broker.url)
     if url.scheme == "embedded":
         from shared.broker.embedded.broker import EmbeddedBroker  # noqa: PLC0415 - only one is used

@@ -114,6 +114,13 @@ class Consumer(Protocol):
         """
 
 
+class Listener(Protocol):
+    """A running subscription to announcements."""
+
+    async def stop(self) -> None:
+        """No further call of the handler will come."""
+
+
 class Broker(Protocol):
     """Queues that keep what they confirmed."""
 
@@ -135,7 +142,28 @@ class Broker(Protocol):
         """Ends when the message is stored durably, else with one of the three `PublishError`s."""
 
     def consume(self, queue: str, prefetch: int, handler: Handler) -> Consumer:
-        """Deliver messages of `queue`, at most `prefetch` unsettled at a time, until stopped."""
+        """Deliver messages of `queue`, at most `prefetch` unsettled at a time, until stopped.
+
+        Of a queue that is declared `single_active` one consumer is served, of all processes; when
+        it stops or dies the next one is, and may then be served before the deliveries that the
+        former one still holds are settled.
+        """
+
+    def announce(self, body: bytes) -> None:
+        """Tell every process that listens now, this one among them: soon, and without promise.
+
+        For what the living tell each other, never for mail. While the broker is away or blocked
+        announcements are lost.
+        """
+
+    def listen(self, handler: Callable[[bytes], None]) -> Listener:
+        """Call `handler` on the loop for each announcement from now on, until stopped."""
+
+    async def left_over(self) -> Sequence[str]:
+        """Lane queues that former plans declared and this topology lacks: they may hold mail.
+
+        They can be consumed like declared ones. Raises `Unavailable`.
+        """
 
     async def depths(self) -> Mapping[str, int]:
         """Messages in each declared queue that no consumer holds (delayed ones by their step)."""

@@ -23,18 +23,27 @@ DUE = "postroad.due"
 PARKED = "postroad.parked"
 """Messages nobody could handle, with the reason; a person decides."""
 
+MEMBERS = "postroad.members"
+"""The fanout exchange on which delivery workers tell each other that they live."""
+WAIT_STEPS_MS = (1_000, 5_000, 30_000, 120_000, 600_000)
+"""Delays for jobs that cannot start soon: back through `DUE`, and no attempt is counted."""
+
 DELIVERY_LIMIT = 20
 """Deliveries that may fail or die with their consumer before a message is parked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One queue: `delay_ms` makes it a retry step that hands over to `dead_letter_to`."""
+    """One queue: `delay_ms` makes it a retry step that hands over to `dead_letter_to`.
+
+    `single_active`: of all its consumers one is served, the others stand by.
+    """
 
     name: str
     dead_letter_to: str | None = None
     delivery_limit: int | None = None
     delay_ms: int | None = None
+    single_active: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +67,12 @@ class Topology:
         raise ValueError(f"no delay of {delay_ms} ms is declared for {queue}")
 
 
-def lane_queue(lane: str, message_class: str) -> str:
-    """The queue of one message class in one lane, from the router to the delivery workers."""
-    return f"postroad.lane.{lane}.{message_class}"
+LANE_PREFIX = "postroad.lane."
+
+
+def lane_queue(lane: str, partition: int, message_class: str) -> str:
+    """The queue of one message class in one partition of a lane, from the router to a worker."""
+    return f"{LANE_PREFIX}{lane}.{partition}.{message_class}"
 
 
 def retry_queue(delay_ms: int) -> str:
@@ -72,20 +84,32 @@ def _working(name: str) -> Queue:
     return Queue(name, dead_letter_to=PARKED, delivery_limit=DELIVERY_LIMIT)
 
 
+def _partition(name: str) -> Queue:
+    return Queue(name, PARKED, DELIVERY_LIMIT, single_active=True)
+
+
 def _step(delay_ms: int) -> Queue:
     return Queue(retry_queue(delay_ms), dead_letter_to=DUE, delay_ms=delay_ms)
 
 
 def build_topology(
     retry_delays_ms: Iterable[int],
-    lanes: Iterable[str] = ("default",),
+    lanes: Mapping[str, int] | None = None,
     classes: Iterable[str] = ("transactional", "bulk"),
 ) -> Topology:
-    """The table for one configuration; equal delays share one step."""
-    steps = tuple(_step(delay) for delay in dict.fromkeys(retry_delays_ms))
+    """The table for one configuration; equal delays share one step.
+
+    `lanes` has the number of partitions of each lane that matters to this process.
+    """
+    steps = tuple(_step(delay) for delay in dict.fromkeys((*retry_delays_ms, *WAIT_STEPS_MS)))
     classes = tuple(classes)
-    lane_queues = tuple(_working(lane_queue(lane, c)) for lane in lanes for c in classes)
-    return Topology((Queue(PARKED), _working(ACCEPTED), _working(DUE), *lane_queues, *steps))
+    partitions = tuple(
+        _partition(lane_queue(lane, number, message_class))
+        for lane, count in (lanes or {}).items()
+        for number in range(count)
+        for message_class in classes
+    )
+    return Topology((Queue(PARKED), _working(ACCEPTED), _working(DUE), *partitions, *steps))
 
 
 def amqp_arguments(queue: Queue) -> Mapping[str, Any]:
@@ -104,6 +128,8 @@ def amqp_arguments(queue: Queue) -> Mapping[str, Any]:
         }
     if queue.delivery_limit is not None:
         arguments["x-delivery-limit"] = queue.delivery_limit
+    if queue.single_active:
+        arguments["x-single-active-consumer"] = True
     if queue.delay_ms is not None:
         arguments["x-message-ttl"] = queue.delay_ms
     return arguments

@@ -78,7 +78,9 @@ class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
     `id` derives from the mail's id, the destination and the chunk, so a redelivered predecessor
     yields the same ids. `attempt` counts attempts made so far. `share` is the denominator of this
     job's share in the mail's blob (1/share): when ended shares add up to one, the blob may go.
-    `static` tells that `exchangers` were configured, not found in DNS.
+    `site` and `provider` tell where `destination` really is (see `shared.plan.sites`); empty in a
+    job of a version that did not know them. `static` tells that `exchangers` were configured, not
+    found in DNS.
     """
 
     id: str
@@ -90,6 +92,8 @@ class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
     destination: str
     exchangers: tuple[MailExchanger, ...]
     static: bool = False
+    site: str = ""
+    provider: str = "other"
     share: int = 1
     attempt: int = 0
     tenant: str = "default"

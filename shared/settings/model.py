@@ -11,36 +11,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from shared.messages.model import MessageClass
 from shared.settings import values
+from shared.settings.section import AtLeastOne, CommaList, Section, in_units
+from shared.settings.shaping import (
+    LaneSettings,
+    LimitsSettings,
+    ProviderSettings,
+    check_lanes,
+)
 from shared.settings.units import Duration, parse_duration_ms
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrFree = Annotated[int, Field(ge=0, le=65535)]
 Address = Annotated[str, AfterValidator(values.ip_address)]
 Network = Annotated[values.Network, BeforeValidator(values.network)]
-CommaList = BeforeValidator(values.comma_list)
-AtLeastOne = AfterValidator(values.at_least_one)
-
-
-def _unit(name: str) -> dict[str, JsonValue]:
-    return {"unit": name}
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BrokerSettings(Section):
@@ -71,7 +58,7 @@ class ContentStoreSettings(Section):
     )
     inline_max_bytes: Annotated[int, Field(ge=0, le=8 << 20)] = Field(
         65536,
-        json_schema_extra=_unit("octets"),
+        json_schema_extra=in_units("octets"),
         description="Contents up to this size travel inside the broker message.",
     )
     s3_endpoint: Annotated[str, AfterValidator(values.endpoint_url)] = Field(
@@ -158,17 +145,17 @@ class IngressSettings(Section):
     )
     max_message_bytes: Annotated[int, Field(ge=1024)] = Field(
         26_214_400,
-        json_schema_extra=_unit("octets"),
+        json_schema_extra=in_units("octets"),
         description="Announced by SIZE; a larger message is refused with 552.",
     )
     max_recipients: Annotated[int, Field(ge=100)] = Field(
         1000,
-        json_schema_extra=_unit("recipients"),
+        json_schema_extra=in_units("recipients"),
         description="Recipients a transaction; further ones get 452 (RFC 5321, 4.5.3.1.8).",
     )
     max_connections: Annotated[int, Field(ge=1)] = Field(
         10_000,
-        json_schema_extra=_unit("sessions"),
+        json_schema_extra=in_units("sessions"),
         description="Sessions at once; further ones get 421.",
     )
     command_timeout: Duration = Field(
@@ -222,11 +209,11 @@ class RouterSettings(Section):
         (), description="Static routes, first match wins; no match means the MX of the domain."
     )
     recipients_per_job: Annotated[int, Field(ge=1, le=1000)] = Field(
-        100, json_schema_extra=_unit("recipients"), description="Recipients in one delivery job."
+        100, json_schema_extra=in_units("recipients"), description="Recipients in one delivery job."
     )
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         200,
-        json_schema_extra=_unit("messages"),
+        json_schema_extra=in_units("messages"),
         description="Messages the router may hold at a time.",
     )
 
@@ -248,16 +235,6 @@ class DeliverySettings(Section):
         parse_duration_ms("72h"),
         description="A recipient still undelivered after this time gets a failure DSN.",
     )
-    connections_per_destination: Annotated[int, Field(ge=1)] = Field(
-        20,
-        json_schema_extra=_unit("connections"),
-        description="Connections one delivery worker opens to one destination.",
-    )
-    messages_per_connection: Annotated[int, Field(ge=1)] = Field(
-        100,
-        json_schema_extra=_unit("transactions"),
-        description="Transactions before a connection is closed and opened anew.",
-    )
     idle_timeout: Duration = Field(
         parse_duration_ms("5s"), description="A connection without work is closed after this time."
     )
@@ -273,7 +250,7 @@ class DeliverySettings(Section):
     )
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         500,
-        json_schema_extra=_unit("jobs"),
+        json_schema_extra=in_units("jobs"),
         description="Jobs of one class a delivery worker may hold at a time.",
     )
 
@@ -322,6 +299,17 @@ class Settings(Section):
     dns: DnsSettings = Field(default_factory=DnsSettings, description="Name service.")
     router: RouterSettings = Field(default_factory=RouterSettings, description="Routing.")
     delivery: DeliverySettings = Field(default_factory=DeliverySettings, description="Delivery.")
+    providers: tuple[ProviderSettings, ...] = Field(
+        (), description="Mail providers, looked up before those that postroad knows by itself."
+    )
+    lanes: Annotated[tuple[LaneSettings, ...], AfterValidator(check_lanes)] = Field(
+        (LaneSettings(name="default"),),
+        description="Queues with delivery workers of their own. The first lane that matches takes "
+        "the mail; `default` takes the rest and is always there.",
+    )
+    limits: LimitsSettings = Field(
+        default_factory=LimitsSettings, description="What each site is sent at most."
+    )
     admin: AdminSettings = Field(default_factory=AdminSettings, description="Metrics and health.")
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="Logs.")
     shutdown_grace: Duration = Field(

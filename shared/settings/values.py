@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
@@ -153,6 +154,15 @@ def route_domain(text: str) -> str:
     """A domain to match, or `*`."""
     if not text or any(mark.isspace() or mark in "@<>" for mark in text):
         raise ValueError(f"{text!r} is not a domain")
+    return text
+
+
+def short_name(text: str) -> str:
+    """A name that can be part of a queue's: lower case letters, digits, hyphens, underscores."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not a name: up to 40 lower case letters, digits, hyphens and underscores"
+        )
     return text
 
 

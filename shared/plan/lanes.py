@@ -1,0 +1,144 @@
+"""Which queue a job belongs in, and which share of its site's limits goes with it (pure).
+
+A site lies in one partition of its lane, or in `spread` of them, and one worker at a time serves
+a partition. A site that several lanes may take, by tenant or class, has its limits divided among
+them. So what all workers do together never exceeds the limits, and none asks another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.broker.topology import lane_queue
+from shared.messages.model import DeliveryJob, MessageClass
+from shared.plan.limits import Limits, LimitTable
+from shared.plan.names import normal_domain
+from shared.settings.shaping import DEFAULT_LANE, LaneSettings
+
+CACHED_PLACES = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The queue of a job. `part` of `parts` is the share of the site's limits that counts there."""
+
+    queue: str
+    lane: str
+    partition: int
+    part: int = 0
+    parts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    settings: LaneSettings
+    domains: frozenset[str]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it takes only some of a site's mail."""
+        return bool(self.settings.match.tenants or self.settings.match.classes)
+
+    def may_hold(self, provider: str, site: str, domain: str) -> bool:
+        match = self.settings.match
+        return (
+            (not match.providers or provider in match.providers)
+            and (not match.sites or site in match.sites)
+            and (not self.domains or domain in self.domains)
+        )
+
+    def takes(self, tenant: str, message_class: MessageClass) -> bool:
+        match = self.settings.match
+        return (not match.tenants or tenant in match.tenants) and (
+            not match.classes or message_class in match.classes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A lane's share of one site: `width` partitions from `first` on, parts from `offset` on."""
+
+    lane: _Lane
+    first: int
+    width: int
+    offset: int
+
+
+class LanePlan:
+    """The configured lanes under the configured limits."""
+
+    def __init__(self, lanes: Sequence[LaneSettings], limits: LimitTable) -> None:
+        self._lanes = [
+            _Lane(lane, frozenset(map(normal_domain, lane.match.domains))) for lane in lanes
+        ]
+        self._limits = limits
+        self.domains = limits.domains.union(*(lane.domains for lane in self._lanes))
+        """Domains that are sites of their own, since a lane or a limit names them."""
+        self._slots: dict[tuple[str, str, str], tuple[tuple[_Slot, ...], int]] = {}
+        self._queues: dict[tuple[str, int, MessageClass], str] = {}
+
+    def limits_of(self, job: DeliveryJob) -> Limits:
+        """The limits of the job's site, undivided."""
+        return self._limits.find(job.provider, job.site, job.destination)
+
+    def place(self, job: DeliveryJob) -> Place:
+        """Where the job belongs; it has a site."""
+        domain = job.destination if job.destination in self.domains else ""
+        key = (job.provider, job.site, domain)
+        found = self._slots.get(key)
+        if found is None:
+            if len(self._slots) >= CACHED_PLACES:
+                self._slots.clear()
+            found = self._slots[key] = self._divide(*key)
+        slots, parts = found
+        slot = slots[-1]
+        for candidate in slots[:-1]:
+            if candidate.lane.takes(job.tenant, job.message_class):
+                slot = candidate
+                break
+        number = zlib.crc32(job.id.encode()) % slot.width if slot.width > 1 else 0
+        lane = slot.lane.settings
+        partition = (slot.first + number) % lane.partitions
+        queue = self._queue(lane.name, partition, job.message_class)
+        return Place(queue, lane.name, partition, slot.offset + number, parts)
+
+    def _queue(self, lane: str, partition: int, message_class: MessageClass) -> str:
+        key = (lane, partition, message_class)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = lane_queue(lane, partition, message_class.value)
+        return queue
+
+    def _divide(self, provider: str, site: str, domain: str) -> tuple[tuple[_Slot, ...], int]:
+        lanes = self._reachable(provider, site, domain)
+        most = self._limits.find(provider, site, domain).divisible_by
+        # The last one takes everything, so the others go first where there is nothing to divide.
+        lanes = lanes[-most:]
+        widths = [lane.settings.spread for lane in lanes]
+        while sum(widths) > most:
+            widest = widths.index(max(widths))
+            widths[widest] -= 1
+        number = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "big")
+        slots, offset = [], 0
+        for lane, width in zip(lanes, widths, strict=True):
+            slots.append(_Slot(lane, number % lane.settings.partitions, width, offset))
+            offset += width
+        return tuple(slots), offset
+
+    def _reachable(self, provider: str, site: str, domain: str) -> list[_Lane]:
+        found = []
+        for lane in self._lanes:
+            if lane.may_hold(provider, site, domain):
+                found.append(lane)
+                if not lane.conditional:
+                    break
+        return found
+
+
+def lane_names(lanes: Sequence[LaneSettings]) -> tuple[str, ...]:
+    """All lanes, `default` last."""
+    names = [lane.name for lane in lanes if lane.name != DEFAULT_LANE]
+    return (*names, DEFAULT_LANE)
