@@ -22,6 +22,7 @@ from shared.logs import get_logger
 from shared.messages.model import MessageClass
 from shared.messages.outcome import Outcome
 from shared.settings.model import DeliverySettings
+from shared.settings.shaping import SiteLimits
 
 GOODBYE = 5.0
 """Seconds a peer has to answer QUIT."""
@@ -33,6 +34,7 @@ class Tools:
 
     settings: DeliverySettings
     limits: Limits
+    site_limits: SiteLimits
     opener: Opener
     owner: Owner
 
@@ -91,7 +93,7 @@ class Destination:
 
     def _grow(self) -> None:
         waiting = len(self._urgent) + len(self._bulk)
-        room = self._tools.settings.connections_per_destination - len(self._tasks)
+        room = self._tools.site_limits.connections - len(self._tasks)
         if waiting > self._opening and room > 0:
             self._opening += 1
             task = asyncio.get_running_loop().create_task(self._connection())
@@ -210,8 +212,11 @@ class Destination:
 
     async def _next(self, hop: NextHop, link: PipelinedProtocol) -> Work | None:
         """The next job of this connection, None if it should end."""
-        settings = self._tools.settings
-        if not link.usable or self._draining or hop.served >= settings.messages_per_connection:
+        if (
+            not link.usable
+            or self._draining
+            or hop.served >= self._tools.site_limits.messages_per_connection
+        ):
             return None
         return self._take() or await self._idle_wait(link)
 

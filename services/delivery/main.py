@@ -33,16 +33,17 @@ class DeliveryService:
         self._handling = Handling(settings, store)
         limits = Limits(delivery.command_timeout / 1000, delivery.final_dot_timeout / 1000)
         opener = Opener(settings, resolver, random.SystemRandom())
-        self._pool = Pool(Tools(delivery, limits, opener, self._handling))
+        self._pool = Pool(Tools(delivery, limits, settings.limits.default, opener, self._handling))
         self._handling.attach(self._pool)
         self._consumers: list[Consumer] = []
 
     async def start(self) -> None:
         """Consume, each class with a prefetch of its own."""
         for message_class in MessageClass:
-            queue = lane_queue("default", message_class.value)
-            consumer = self._broker.consume(queue, self._prefetch, self._handling.handle)
-            self._consumers.append(consumer)
+            for partition in range(8):
+                queue = lane_queue("default", partition, message_class.value)
+                consumer = self._broker.consume(queue, self._prefetch, self._handling.handle)
+                self._consumers.append(consumer)
 
     def ready(self) -> str:
         """Always: work waits in the queues."""

@@ -25,7 +25,7 @@ from services.ingress.policy import User
 from shared.messages.model import MessageClass
 from shared.settings.files import FileError, read_yaml
 from shared.settings.load import ConfigError
-from shared.settings.model import Section
+from shared.settings.section import Section
 
 SETTING = "ingress.credentials_file"
 CHECKS_AT_ONCE = 2

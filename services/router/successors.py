@@ -31,7 +31,7 @@ from shared.smtp.replies import Reply
 LANE = "default"
 STORE_DOWN = Reply(451, "4.3.0", "The content store does not answer")
 
-_LANES = {kind: lane_queue(LANE, kind) for kind in MessageClass}
+_LANES = {kind: lane_queue(LANE, 0, kind) for kind in MessageClass}
 _count_routed = metrics.routed_jobs.inc
 _count_dsn = metrics.dsns.labels("failed").inc
 _count_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc

@@ -23,7 +23,7 @@ from tests.support.rig import CONTENT, SENDER, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LANE = lane_queue("default", "transactional")
+LANE = lane_queue("default", 0, "transactional")
 MAIL = AcceptedMail(
     id="0" * 26,
     accepted_at=0.0,

@@ -32,7 +32,7 @@ from shared.settings.model import ContentStoreSettings, DeliverySettings, Settin
 from shared.smtp.replies import Reply
 from tests.support.memory_broker import MemoryBroker
 
-LANE = lane_queue("default", "transactional")
+LANE = lane_queue("default", 0, "transactional")
 TEXT = b"Subject: x\r\n\r\n.dot\r\n..two\r\nbody\r\n"
 LATER = Reply(451, "4.3.0", "Later")
 NEVER = Reply(550, "5.7.1", "Never")

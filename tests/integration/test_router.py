@@ -24,7 +24,7 @@ from shared.service import Service
 from shared.settings.model import DnsSettings, Settings
 from tests.support.dns_authority import DnsAuthority, Zone, serving
 
-LANE = lane_queue("default", "transactional")
+LANE = lane_queue("default", 0, "transactional")
 TEXT = b"Subject: hello\r\n\r\nbody\r\n"
 MAIL = mail_id(1000, bytes(10))
 

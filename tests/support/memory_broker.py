@@ -137,7 +137,7 @@ class MemoryBroker:
     """See `shared.broker.interface.Broker`."""
 
     def __init__(self, topology: Topology | None = None) -> None:
-        self.topology = topology or build_topology([1000])
+        self.topology = topology or build_topology([1000], {"default": 8})
         self.published: list[Outgoing] = []
         self._trouble: PublishError | None = None
         self._queues: defaultdict[str, deque[Stored]] = defaultdict(deque)

@@ -20,8 +20,8 @@ from shared.settings.model import Settings
 from tests.support.dns_authority import DnsAuthority
 from tests.support.memory_broker import MemoryBroker
 
-TRANSACTIONAL = lane_queue("default", "transactional")
-BULK = lane_queue("default", "bulk")
+TRANSACTIONAL = lane_queue("default", 0, "transactional")
+BULK = lane_queue("default", 0, "bulk")
 TEXT = b"Subject: hello\r\n\r\nbody\r\n"
 SETTINGS = Settings.model_validate(
     {
@@ -73,7 +73,7 @@ class Rig:
 
     def __init__(self, authority: DnsAuthority, root: Path) -> None:
         self.authority = authority
-        self.broker = MemoryBroker(build_topology([1000, 2000]))
+        self.broker = MemoryBroker(build_topology([1000, 2000], {"default": 8}))
         self.folder = root / "content"
         url = f"file://{self.folder}"
         settings = SETTINGS.content_store.model_copy(update={"url": url})
