@@ -208,8 +208,12 @@ class RouterSettings(Section):
     routes: tuple[RouteSettings, ...] = Field(
         (), description="Static routes, first match wins; no match means the MX of the domain."
     )
-    recipients_per_job: Annotated[int, Field(ge=1, le=1000)] = Field(
-        100, json_schema_extra=in_units("recipients"), description="Recipients in one delivery job."
+    own_names: Annotated[
+        tuple[Annotated[str, AfterValidator(values.host_name)], ...], CommaList
+    ] = Field(
+        (),
+        description="Names, beside `hostname`, under which mail exchangers are this system. Mail "
+        "never goes to them, nor to exchangers that are no better (RFC 5321, 5.1).",
     )
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         200,

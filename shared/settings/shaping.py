@@ -14,7 +14,7 @@ DEFAULT_LANE = "default"
 OTHER_PROVIDER = "other"
 
 Name = Annotated[str, AfterValidator(values.short_name)]
-Domain = Annotated[str, AfterValidator(values.route_domain)]
+Domain = Annotated[str, AfterValidator(values.site_domain)]
 Names = Annotated[tuple[Name, ...], CommaList]
 Domains = Annotated[tuple[Domain, ...], CommaList]
 Texts = Annotated[tuple[str, ...], CommaList]
