@@ -68,9 +68,14 @@ class _Slot:
 
 
 class LanePlan:
-    """The configured lanes under the configured limits."""
+    """The configured lanes under the configured limits. The last lane has to take everything.
+
+    Raises ValueError if it does not.
+    """
 
     def __init__(self, lanes: Sequence[LaneSettings], limits: LimitTable) -> None:
+        if not lanes or lanes[-1].name != DEFAULT_LANE:
+            raise ValueError(f"the last lane has to be {DEFAULT_LANE}")
         self._lanes = [
             _Lane(lane, frozenset(map(normal_domain, lane.match.domains))) for lane in lanes
         ]

@@ -59,7 +59,7 @@ class Sites:
         return Site(one or _set_name(hosts), provider)
 
     def _owner(self, host: str) -> tuple[str, str]:
-        for suffix in _suffixes(host):
+        for suffix in _suffixes(host) if _PLAIN.fullmatch(host) else ():
             owner = self._by_suffix.get(suffix)
             if owner is not None:
                 return owner
@@ -79,5 +79,6 @@ def _set_name(hosts: Sequence[str]) -> str:
         raise ValueError("a site needs an exchanger")
     if len(hosts) == 1 and _PLAIN.fullmatch(hosts[0]):
         return hosts[0]
-    digest = hashlib.blake2b("\n".join(hosts).encode(), digest_size=16).digest()
+    text = "".join(f"{len(host)}:{host}" for host in hosts)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     return f"{hosts[0]}~{base64.b32hexencode(digest).decode()[:26].lower()}"

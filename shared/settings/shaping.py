@@ -1,4 +1,4 @@
-"""How mail is shaped on its way out: providers, lanes and limits, as configured."""
+"""How mail is shaped on its way out: providers, lanes and limits, as configured (pure)."""
 
 from __future__ import annotations
 
