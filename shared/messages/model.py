@@ -123,6 +123,7 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", omit_def
     job_id: str = ""
     recipients: tuple[str, ...] = ()
     destination: str = ""
+    site: str = ""
     reply: str = ""
     reason: str = ""
     attempt: int = 0
