@@ -19,7 +19,7 @@ from shared.content.store import open_store
 from shared.dns.interface import Resolver
 from shared.dns.resolver import DnspythonResolver
 from shared.plan.lanes import lane_names
-from shared.plan.sites import provider_names
+from shared.plan.providers import provider_names
 from shared.settings.load import ConfigError
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitsSettings

@@ -22,7 +22,6 @@ from services.delivery.line import Line, Tools
 from services.delivery.scheduler import Scheduler
 from services.delivery.site_state import Connection
 from services.delivery.work import Work
-from shared import metrics
 from shared.logs import get_logger
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Outcome
