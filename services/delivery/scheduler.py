@@ -66,7 +66,7 @@ class Scheduler(Serving):
         partition.held[item.urgent] += 1
         item.since = now
         if elsewhere:
-            site.own.append(item)
+            site.push_own(item)
         else:
             site.push(item, site.route(item.route), first=True)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
-from services.delivery.decisions import Begin, Close, GiveBack, Open, Waiting
+from services.delivery.decisions import Begin, Close, Decision, GiveBack, Open, Waiting
 from services.delivery.holding import Partition
 from services.delivery.scheduler import Scheduler
 from services.delivery.site_state import Connection
@@ -20,6 +20,7 @@ from shared.plan.limits import Limits
 
 SITES = 5_000
 PARTITIONS = 8
+CHUNK = 1000
 DURATION = 0.05
 """Simulated seconds of a transaction."""
 PLAIN = Limits(connections=20, messages_per_connection=100, connections_per_minute=1200)
@@ -48,12 +49,10 @@ def scheduler_speed(messages: int = 100_000, sites: int = SITES) -> Speed:
     partitions = [Partition("default", number) for number in range(PARTITIONS)]
     for partition in partitions:
         scheduler.take(partition, 1000, 0.0, fresh=True)
-    jobs = [_job(chance, partitions, sites) for _ in range(messages)]
-    started = time.process_time()
-    counts = _run(scheduler, jobs)
-    seconds = time.process_time() - started
-    decisions, begun, given_back = counts
-    return Speed(decisions, begun, given_back, seconds)
+    run = _Run(scheduler)
+    for _ in range(messages // CHUNK):
+        run.chunk([_job(chance, partitions, sites) for _ in range(CHUNK)])
+    return run.speed
 
 
 def _job(chance: random.Random, partitions: list[Partition], sites: int) -> Waiting:
@@ -64,33 +63,51 @@ def _job(chance: random.Random, partitions: list[Partition], sites: int) -> Wait
     return Waiting(partition, f"site{number}", route, urgent=chance.random() < 0.3)
 
 
-def _run(scheduler: Scheduler, jobs: list[Waiting]) -> tuple[int, int, int]:
-    """All jobs come at 20,000 a second; the same loop tells the scheduler what it decided."""
-    now = 0.0
-    decisions = begun = given_back = 0
-    ends: deque[tuple[float, Connection, type]] = deque()
-    for item in jobs:
-        now += 0.00005
-        while ends and ends[0][0] <= now:
+class _Run:
+    """Jobs come at 20,000 a second; the same loop tells the scheduler how they went."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._now = 0.0
+        self._ends: deque[tuple[float, Connection, type]] = deque()
+        self.speed = Speed(0, 0, 0, 0.0)
+
+    def chunk(self, jobs: list[Waiting]) -> None:
+        """Let these jobs come, and measure."""
+        counts: Counter[type] = Counter()
+        started = time.process_time()
+        for item in jobs:
+            self._now += 0.00005
+            self._end_transactions()
+            self._scheduler.arrive(item, self._now)
+            if self._scheduler.wake <= self._now:
+                self._scheduler.tick(self._now)
+            for decision in self._scheduler.decisions():
+                self._do(decision, counts)
+        seconds, before = time.process_time() - started, self.speed
+        self.speed = Speed(
+            before.decisions + counts.total(),
+            before.begun + counts[Begin],
+            before.given_back + counts[GiveBack],
+            before.seconds + seconds,
+        )
+
+    def _do(self, decision: Decision, counts: Counter[type]) -> None:
+        kind = type(decision)
+        counts[kind] += 1
+        if kind is Begin or kind is Open:
+            self._ends.append((self._now + DURATION, decision.connection, kind))
+        elif kind is Close:
+            self._scheduler.closed(decision.connection, self._now)
+
+    def _end_transactions(self) -> None:
+        ends = self._ends
+        while ends and ends[0][0] <= self._now:
             _, connection, kind = ends.popleft()
             if kind is Begin:
-                scheduler.over(connection, now, usable=True)
+                self._scheduler.over(connection, self._now, usable=True)
             else:
-                scheduler.opened(connection, now)
-        scheduler.arrive(item, now)
-        if scheduler.wake <= now:
-            scheduler.tick(now)
-        for decision in scheduler.decisions():
-            decisions += 1
-            kind = type(decision)
-            if kind is Begin or kind is Open:
-                begun += kind is Begin
-                ends.append((now + DURATION, decision.connection, kind))
-            elif kind is Close:
-                scheduler.closed(decision.connection, now)
-            elif kind is GiveBack:
-                given_back += 1
-    return decisions, begun, given_back
+                self._scheduler.opened(connection, self._now)
 
 
 if __name__ == "__main__":
