@@ -6,6 +6,7 @@ sender looks silent, and the broker serves each queue to one consumer whoever el
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 import msgspec
@@ -16,6 +17,7 @@ SCHEMA = 1
 """The newest schema version this code reads and the one it writes."""
 
 Number = Annotated[int, msgspec.Meta(ge=0)]
+Period = Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
 
 
 class Loss(msgspec.Struct, frozen=True, array_like=True):
@@ -29,13 +31,15 @@ class Loss(msgspec.Struct, frozen=True, array_like=True):
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag="heartbeat", tag_field="type"):
     """The word of one worker.
 
-    `sequence` grows with each. `lanes` are those it serves, with their numbers of partitions;
-    `claims` what it serves of them now. `joining`: it takes nothing yet, and its claims give way
-    to those of others. `leaving`: it takes nothing more. `hello`: others shall answer at once.
+    `sequence` grows with each; the next follows within `period_ms`. `lanes` are those it serves,
+    with their numbers of partitions; `claims` what it serves of them now. `joining`: it takes
+    nothing yet, and its claims give way to those of others. `leaving`: it takes nothing more.
+    `hello`: others shall answer at once.
     """
 
     worker: str
     sequence: Number
+    period_ms: Period
     lanes: dict[str, Number]
     claims: dict[str, tuple[Number, ...]] = {}
     remains: tuple[Trace, ...] = ()
@@ -58,6 +62,29 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True, tag="heartbeat"
             and self.joining == other.joining
             and self.leaving == other.leaving
         )
+
+
+MOST_OCTETS = 120_000
+"""Of `remains` in one heartbeat, so that a datagram can carry it."""
+
+
+def with_remains(heartbeat: Heartbeat, remains: Collection[Trace]) -> Heartbeat:
+    """The heartbeat with what remains, open connections first.
+
+    If that is more than fits, the partitions of what is left out count as lost: of those others
+    assume the worst.
+    """
+    told: list[Trace] = []
+    cut: set[Partition] = set()
+    octets = 0
+    for trace in sorted(remains, key=lambda trace: trace.connections, reverse=True):
+        octets += 30 + len(trace.lane) + len(trace.site) + 3 * len(trace.opened)
+        if octets <= MOST_OCTETS:
+            told.append(trace)
+        else:
+            cut.add(Partition(trace.lane, trace.number))
+    losses = (*heartbeat.losses, *(Loss(lane, number, 0) for lane, number in sorted(cut)))
+    return msgspec.structs.replace(heartbeat, remains=tuple(told), losses=losses)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -5,13 +5,13 @@ With heartbeats of length H it holds that
 - a worker is dead after 2.5 H of silence, but never because we are deaf: the broker says that it
   lets nothing through, or our own announcements do not come back. Then nobody is dead, and
   nothing is taken or moved;
-- who comes, or was deaf, is joining: from the moment it hears itself it listens for one H before
-  it takes anything, and its claims give way to those of others until then;
+- who comes, or was deaf, is joining: from the moment it hears itself it listens for 1.25 H
+  before it takes anything, and its claims give way to those of others until then;
 - a partition is given up only to one who may take it at once, and taken only when nobody who
   lives claims it. So two claim one only if they did not hear each other: the first word that
   gets through ends it, and meanwhile the broker serves its queues to one of them;
-- who was silent for so long that others may count it dead, since it was stopped or starved, gives
-  all up as the first thing it does.
+- who was silent for 2.5 H, since it was stopped or starved, gives all up as the first thing it
+  does: others count it dead. After 1.5 H it is joining again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from services.delivery.heartbeats import Heartbeat
 from services.delivery.holding import Partition, Trace
 from services.delivery.peers import DEAD_AFTER, Peers
 
+LATE = 1.5
+"""Heartbeats of silence after which others may count us dead, if one heartbeat was lost as well."""
+LISTENING = 1.25
+"""Heartbeats for which a newcomer listens: each other one speaks at least once in that time."""
 PAUSES = 20
 """At most so many announcements are made in the time of one heartbeat."""
 
@@ -64,11 +68,6 @@ class Membership:
         self._heeded: tuple[Trace, ...] = ()
 
     @property
-    def leaving(self) -> bool:
-        """Whether it was told to leave."""
-        return self._phase is _Phase.LEAVING
-
-    @property
     def claims(self) -> frozenset[Partition]:
         """What it serves, or has not quite given up yet."""
         return frozenset(self._claims)
@@ -84,9 +83,8 @@ class Membership:
             self._hear_itself(word.sequence)
         else:
             self._unsettled |= self._peers.hear(word, self._hearing.clock)
+            self._peers.learn(word.losses, now)
             self._due_soon |= word.hello
-            if self._phase is _Phase.JOINING:
-                self._peers.learn(word.losses, now)
         return self._conclude(actions)
 
     def wake(self, now: float, *, hearing: bool) -> Sequence[Action]:
@@ -108,14 +106,20 @@ class Membership:
         self._due_soon = True
         return self._conclude([*actions, *self._give_up(self._claims, Why.LEAVING)])
 
+    def farewell(self, now: float) -> Announce:
+        """The last word, when all is given up and nothing is open any more."""
+        self._now = now
+        return self._announce()
+
     def _goes_on(self, now: float, hearing: bool) -> list[Action]:
         actions: list[Action] = []
         opened = self._hearing.goes_on(now, self.wake_at, open=hearing)
         self._now = now
-        if now - self._announced > DEAD_AFTER * self._beat:
+        silence = now - self._announced
+        deafness = self._hearing.clock - self._hearing.proof
+        if silence > DEAD_AFTER * self._beat:
             actions += self._give_up(self._claims, Why.LOST)
-            self._join()
-        elif opened or self._hearing.clock - self._hearing.proof > DEAD_AFTER * self._beat:
+        if opened or silence > LATE * self._beat or deafness > DEAD_AFTER * self._beat:
             self._join()
         if not hearing:
             self._announced = now
@@ -158,7 +162,7 @@ class Membership:
 
     def _begin_to_serve(self) -> None:
         listened = self._hearing.clock - self._listening
-        if self._phase is _Phase.JOINING and listened >= self._beat:
+        if self._phase is _Phase.JOINING and listened >= LISTENING * self._beat:
             self._phase = _Phase.SERVING
             self._due_soon = self._unsettled = True
 
@@ -233,7 +237,7 @@ class Membership:
     def _next_wake(self) -> float:
         if not self._hearing.open:
             return self._now + self._beat / 4
-        clocks = (self._peers.next_silence(), self._listening + self._beat)
+        clocks = (self._peers.next_silence(), self._listening + LISTENING * self._beat)
         waits = [clock - self._hearing.clock for clock in clocks if clock > self._hearing.clock]
         return min([self._next_announcement(), *(self._now + wait for wait in waits)])
 
@@ -247,6 +251,7 @@ class Membership:
         return Heartbeat(
             self.worker,
             self._sequence,
+            round(self._beat * 1000),
             self._lanes,
             claims,
             losses=self._peers.losses(self._now),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import inf
 
 from services.delivery.heartbeats import Heartbeat, Loss
-from services.delivery.holding import Partition, Trace
+from services.delivery.holding import SLOT_SECONDS, Partition, Trace
+from services.delivery.leftovers import merged
 
 MEMORY = 60.0
 """Seconds for which the end of a silent worker matters: limits look back a minute."""
@@ -30,12 +31,13 @@ PATIENCE = 2
 class _Peer:
     word: Heartbeat
     heard: float
+    beat: float
     joining_since: float = inf
     died: float = inf
 
 
 class Peers:
-    """The other workers. `heartbeat` is in seconds."""
+    """The other workers. `heartbeat` is ours, in seconds; that of another may be longer."""
 
     def __init__(self, heartbeat: float) -> None:
         self._beat = heartbeat
@@ -57,40 +59,44 @@ class Peers:
         since = clock if word.joining else inf
         if known is not None and word.joining:
             since = min(since, known.joining_since)
-        self._living[word.worker] = _Peer(word, clock, since)
+        self._living[word.worker] = _Peer(
+            word, clock, max(self._beat, word.period_ms / 1000), since
+        )
         return known is None or returned or not word.stands_like(known.word)
 
     def bury(self, clock: float, proof: float, now: float) -> list[str]:
-        """Those that are dead since now; what we said at `proof` came back to us."""
+        """Those that died, as is found now; what we said at `proof` came back to us."""
         silent = [
             name
             for name, peer in self._living.items()
-            if clock >= peer.heard + DEAD_AFTER * self._beat
-            and proof >= peer.heard + PROOF_AFTER * self._beat
+            if clock >= peer.heard + DEAD_AFTER * peer.beat
+            and proof >= peer.heard + PROOF_AFTER * peer.beat
         ]
-        for name in silent:
-            self._bury(name, now)
-        return silent
+        return [name for name in silent if not self._bury(name, now)]
 
-    def _bury(self, name: str, now: float) -> None:
+    def _bury(self, name: str, now: float) -> bool:
+        """Whether it had left in good order: then it told everything."""
         peer = self._dead[name] = self._living.pop(name)
         peer.died = now
+        if peer.word.leaving and not peer.word.claims:
+            return True
         left = {Partition(trace.lane, trace.number) for trace in peer.word.remains}
-        for partition in left.union(peer.word.partitions):
-            self._losses[partition] = now
+        self._losses |= dict.fromkeys(left.union(peer.word.partitions), now)
+        return False
 
     def stuck(self, clock: float) -> set[str]:
         """Those that have been joining for so long that nobody should wait for them."""
         return {
             name
             for name, peer in self._living.items()
-            if clock >= peer.joining_since + PATIENCE * self._beat
+            if clock >= peer.joining_since + PATIENCE * peer.beat
         }
 
     def next_silence(self) -> float:
         """The clock when the next one may be dead."""
-        heard = min((peer.heard for peer in self._living.values()), default=inf)
-        return heard + DEAD_AFTER * self._beat
+        return min(
+            (peer.heard + DEAD_AFTER * peer.beat for peer in self._living.values()), default=inf
+        )
 
     def renew(self, clock: float) -> None:
         """We may have been deaf: each has its full time anew."""
@@ -99,7 +105,7 @@ class Peers:
 
     def traces(self, partitions: Collection[Partition], now: float) -> tuple[Trace, ...]:
         """What others still have open of these; of the dead, what they said last."""
-        return tuple(
+        return merged(
             trace
             for word in self._words(now)
             for trace in word.remains
@@ -107,11 +113,12 @@ class Peers:
         )
 
     def learn(self, losses: Iterable[Loss], now: float) -> None:
-        """What another saw before we listened."""
+        """What another knows, and we perhaps not. What we know already does not become younger."""
         for loss in losses:
             partition = Partition(loss.lane, loss.number)
             at = now - loss.age_ms / 1000
-            self._losses[partition] = max(self._losses.get(partition, -inf), at)
+            if at > self._losses.get(partition, -inf) + SLOT_SECONDS:
+                self._losses[partition] = at
 
     def losses(self, now: float) -> tuple[Loss, ...]:
         """What was lost within the last minute."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from services.delivery.actions import Action, Announce, GiveUp, Take, Why
+from services.delivery.actions import Action, Announce, Died, GiveUp, Heed, Take, Why
 from services.delivery.heartbeats import Heartbeat, decode, encode
 from services.delivery.holding import Partition, Trace
 from services.delivery.membership import Membership
@@ -34,6 +34,7 @@ class Worker:
 
     membership: Membership
     alive: bool = True
+    leaving: bool = False
     paused: bool = False
     deaf: bool = False
     hearing: bool = True
@@ -42,6 +43,7 @@ class Worker:
     """What happens when it goes on after a pause."""
     taken: list[Take] = field(default_factory=list)
     given_up: list[tuple[float, Partition, Why]] = field(default_factory=list)
+    heeded: tuple[Trace, ...] = ()
     announced: int = 0
 
     @property
@@ -53,11 +55,13 @@ class Worker:
 class Swarm:
     """Workers of the same lanes."""
 
-    def __init__(
-        self, rng: random.Random, lanes: Mapping[str, int], *, lossy: bool = True
-    ) -> None:
+    def __init__(self, rng: random.Random, lanes: Mapping[str, int], *, lossy: bool = True) -> None:
         self.now = 0.0
         self.workers: list[Worker] = []
+        self.died: list[str] = []
+        """Each time that one found another dead."""
+        self.mute: set[str] = set()
+        """Names of those that can speak and hear nothing."""
         self.changed_at = 0.0
         self.unowned: dict[Partition, float] = {}
         """Since when nobody has it."""
@@ -86,10 +90,10 @@ class Swarm:
         """Those that claim it and are not stopped."""
         return [w for w in self.living if partition in w.claims and not w.paused]
 
-    def join(self, lanes: Mapping[str, int] | None = None) -> Worker:
+    def join(self, lanes: Mapping[str, int] | None = None, heartbeat: float = 1.0) -> Worker:
         """A new worker comes."""
         name = f"w{len(self.workers)}-{self._rng.randrange(10**6)}"
-        worker = Worker(Membership(name, lanes or self._lanes, 1.0, self.now))
+        worker = Worker(Membership(name, lanes or self._lanes, heartbeat, self.now))
         self.workers.append(worker)
         self._change()
         self._schedule_wake(worker)
@@ -98,8 +102,9 @@ class Swarm:
     def leave(self, worker: Worker) -> None:
         """SIGTERM: it leaves in order, and is gone when all is given up."""
         self._change()
+        worker.leaving = True
         self._do(worker, worker.membership.leave(self.now))
-        worker.alive = bool(worker.claims)
+        self._end_if_left(worker)
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL."""
@@ -116,7 +121,7 @@ class Swarm:
         worker.paused = False
         self._change()
         waiting, worker.waiting = worker.waiting, []
-        self._wake(worker)
+        self._wake(worker, worker.membership.wake_at)
         for happen in waiting:
             happen()
 
@@ -165,10 +170,10 @@ class Swarm:
     def _schedule_wake(self, worker: Worker) -> None:
         due = worker.membership.wake_at
         late = self._rng.uniform(0, 0.01)
-        self._at(due + late, lambda: worker.membership.wake_at == due and self._wake(worker))
+        self._at(due + late, lambda: self._wake(worker, due))
 
-    def _wake(self, worker: Worker) -> None:
-        if worker.alive and not worker.paused:
+    def _wake(self, worker: Worker, due: float) -> None:
+        if worker.alive and not worker.paused and worker.membership.wake_at == due:
             self._do(worker, worker.membership.wake(self.now, hearing=worker.hearing))
 
     def _do(self, worker: Worker, actions: Sequence[Action]) -> None:
@@ -178,6 +183,10 @@ class Swarm:
             elif isinstance(action, GiveUp):
                 worker.given_up.append((self.now, action.partition, action.why))
                 self._later_given_up(worker, action.partition)
+            elif isinstance(action, Heed):
+                worker.heeded = action.traces
+            elif isinstance(action, Died):
+                self.died.append(action.worker)
             elif isinstance(action, Announce):
                 worker.announced += 1
                 said = msgspec.structs.replace(action.heartbeat, remains=worker.traces)
@@ -190,15 +199,20 @@ class Swarm:
                 worker.waiting.append(done)
             elif worker.alive:
                 self._do(worker, worker.membership.given_up(partition, self.now))
-                if worker.membership.leaving and not worker.membership.claims:
-                    worker.alive = False
+                self._end_if_left(worker)
 
         self._at(self.now + self._rng.uniform(0, LONGEST_GIVE_UP), done)
+
+    def _end_if_left(self, worker: Worker) -> None:
+        if worker.leaving and not worker.claims:
+            self._do(worker, [worker.membership.farewell(self.now)])
+            worker.alive = False
 
     def _carry(self, sender: Worker, body: bytes) -> None:
         for receiver in self.living:
             pair = (sender.membership.worker, receiver.membership.worker)
-            if sender.deaf or receiver.deaf or self._loses(pair):
+            cut = sender.deaf or receiver.deaf or receiver.membership.worker in self.mute
+            if cut or self._loses(pair):
                 continue
             for _ in range(self._rng.choice((1, 1, 1, 2))):
                 self._deliver_later(receiver, body)

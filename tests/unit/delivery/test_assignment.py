@@ -50,7 +50,7 @@ def test_every_partition_has_a_worker_and_no_worker_has_two_more_than_another(
     target = assign(partitions, workers, holders)
 
     assert set(target) == set(partitions)
-    share = Counter({worker: 0 for worker in workers})
+    share = Counter(dict.fromkeys(workers, 0))
     share.update(target.values())
     assert set(share) == workers
     assert max(share.values()) - min(share.values()) <= 1
