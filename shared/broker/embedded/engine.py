@@ -21,13 +21,14 @@ from shared.broker.embedded.records import (
     Leased,
     Outcome,
     Subscription,
+    Survey,
     decode_meta,
     encode_meta,
 )
 from shared.broker.embedded.store import Store, make_directory
 from shared.broker.interface import ParkReason
 from shared.broker.parking import parking_headers
-from shared.broker.topology import PARKED
+from shared.broker.topology import PARKED, Queue, Topology
 from shared.logs import get_logger
 
 LEASE_BYTES = 4 << 20
@@ -37,10 +38,10 @@ LEASE_MESSAGES = 128
 class Engine:
     """The store with its lock, its owner and what this owner holds. Used by one thread."""
 
-    def __init__(self, directory: Path, limits: Mapping[str, int | None]) -> None:
+    def __init__(self, directory: Path, topology: Topology) -> None:
         """Open or create the store. Raises `OSError` and `sqlite3.Error`."""
         make_directory(directory)
-        self._limits = limits
+        self._topology = topology
         self._lock = WriterLock(directory / "writer.lock")
         self._held: dict[int, Subscription] = {}
         self._subscriptions: list[Subscription] = []
@@ -171,9 +172,9 @@ class Engine:
             sub.held += 1
         self.noticed({sub.queue for sub in self._subscriptions})
 
-    def depths(self) -> dict[str, int]:
-        """Messages that nobody holds, by queue or step. Raises `sqlite3.Error`."""
-        return self._store.depths()
+    def survey(self) -> Survey:
+        """What the store holds now. Raises `sqlite3.Error`."""
+        return Survey(self._store.depths(), self._store.queues())
 
     def keep_house(self) -> None:
         """Once a second: take back what dead owners held, learn new doorbells, read the clock."""
@@ -197,7 +198,7 @@ class Engine:
         try:
             held = self._store.held_by(owner)
             for number, queue, deliveries, meta in held:
-                if _exhausted(deliveries, self._limits.get(queue)):
+                if _exhausted(deliveries, self._topology.find(queue)):
                     self._park_for_limit(owner, number, queue, meta)
             self._store.give_back(owner, [number for number, *_ in held], counted=True)
             self._store.commit()
@@ -241,5 +242,6 @@ class Engine:
         self._lock.close()
 
 
-def _exhausted(deliveries: int, limit: int | None) -> bool:
+def _exhausted(deliveries: int, queue: Queue | None) -> bool:
+    limit = None if queue is None else queue.delivery_limit
     return limit is not None and deliveries > limit

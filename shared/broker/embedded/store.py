@@ -185,6 +185,10 @@ class Store:
         """Messages that nobody holds, by queue; the delayed ones by their step."""
         return dict(self.connection.execute(sql.DEPTHS).fetchall())
 
+    def queues(self) -> frozenset[str]:
+        """The names of all queues that ever held or served a message."""
+        return frozenset(name for (name,) in self.connection.execute("SELECT name FROM queue"))
+
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         return int(self.connection.execute("PRAGMA data_version").fetchone()[0])

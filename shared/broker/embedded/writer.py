@@ -22,7 +22,7 @@ from functools import partial
 
 from shared import metrics
 from shared.broker.embedded.engine import Engine
-from shared.broker.embedded.records import Batch, Outcome
+from shared.broker.embedded.records import Batch, Outcome, Survey
 from shared.broker.interface import PublishError, Refused, Unavailable
 from shared.logs import get_logger
 
@@ -97,8 +97,9 @@ class Writer:
         for subscription in batch.joins:
             self._engine.join(subscription)
             self._guarded(partial(self._listen, subscription.queue))
-        for subscription in batch.leaves:
-            self._engine.leave(subscription)
+        for leave in batch.leaves:
+            self._engine.leave(leave.subscription)
+            self._call(_resolve, leave.done, None)
 
     def _listen(self, queue: str) -> None:
         self._poll.register(self._engine.doorbells.listen(queue), select.POLLIN)
@@ -153,13 +154,13 @@ class Writer:
         else:
             self._keep(large)
 
-    def _answer_question(self, question: asyncio.Future[dict[str, int]]) -> None:
+    def _answer_question(self, question: asyncio.Future[Survey]) -> None:
         try:
-            depths = self._engine.depths()
+            survey = self._engine.survey()
         except sqlite3.Error as error:
             self._call(_fail, question, Unavailable(str(error)))
         else:
-            self._call(_resolve, question, depths)
+            self._call(_resolve, question, survey)
 
     def _look_around(self) -> None:
         now = time.monotonic()
