@@ -56,8 +56,8 @@ class Subscription:
     prefetch: int
     deliver: Callable[[list[Leased]], None]
     held: int = 0
-    hungry: bool = True
-    """Whether the queue may hold a ready message that nobody looked for yet."""
+    fence: int | None = None
+    """Of a single active queue, once this is the consumer that is served."""
     lease_limit: int = 16
     """How many messages to lease at once; follows the size of the bodies."""
 
