@@ -6,7 +6,7 @@ start at 0, so that an alert on a rate sees the first failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
@@ -23,6 +23,8 @@ FAILURE_REASONS = (
 )  # fmt: skip
 DSN_ACTIONS = ("failed", "delayed", "delivered")
 OWNERSHIP_CHANGES = ("taken", "moved", "lost", "leaving")
+GIVEN_BACK = ("limit", "late", "moved")
+"""Why a job went back to the broker before it began: no turn yet, held long, for another queue."""
 REFUSALS = ("syntax", "auth", "relay", "size", "content", "recipients", "ours", "blocked", "load")
 
 
@@ -49,6 +51,12 @@ failures = Counter("postroad_failures", "Recipients given up, by class of reason
 dsns = Counter("postroad_dsn", "Delivery status notifications published.", ["action"])
 parked_messages = Counter(
     "postroad_parked_messages", "Messages moved to the parking queue.", ["reason"]
+)
+given_back_jobs = Counter(
+    "postroad_given_back_jobs", "Jobs that come again later, without an attempt.", ["reason"]
+)
+throttled_seconds = Counter(
+    "postroad_throttled_seconds", "Time that jobs waited because of a limit.", ["provider"]
 )
 in_flight = Gauge("postroad_in_flight_jobs", "Jobs or mails this process holds unsettled.")
 pool_connections = Gauge("postroad_pool_connections", "Open connections to next hops.")
@@ -80,4 +88,11 @@ _known(failures, FAILURE_REASONS)
 _known(dsns, DSN_ACTIONS)
 _known(parked_messages, [reason.value for reason in ParkReason])
 _known(ownership_changes, OWNERSHIP_CHANGES)
+_known(given_back_jobs, GIVEN_BACK)
 _known(queue_seconds, ("delivered", "failed"))
+
+
+def throttled_by(providers: Collection[str]) -> Mapping[str, Callable[[float], None]]:
+    """How to count the time that jobs of each of these providers waited because of a limit."""
+    _known(throttled_seconds, providers)
+    return {provider: throttled_seconds.labels(provider).inc for provider in providers}

@@ -6,8 +6,7 @@ One for each delivery worker. All methods are called on the loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 from services.delivery.actions import Action, Announce, Died, GiveUp, Heed, Take
 from services.delivery.heartbeats import decode, encode, with_remains
@@ -15,22 +14,8 @@ from services.delivery.holding import Holder, Trace
 from services.delivery.leftovers import Leftovers
 from services.delivery.membership import Membership
 from shared import metrics
-from shared.broker.interface import Listener
+from shared.broker.interface import Broker, Listener
 from shared.logs import get_logger
-
-
-class Channel(Protocol):
-    """The part of `shared.broker.interface.Broker` that ownership needs."""
-
-    @property
-    def hearing(self) -> bool:
-        """Whether announcements of others would reach us now."""
-
-    def announce(self, body: bytes) -> None:
-        """Tell every process that listens now, this one among them."""
-
-    def listen(self, handler: Callable[[bytes], None]) -> Listener:
-        """Call `handler` for each announcement from now on."""
 
 
 class Ownership:
@@ -41,11 +26,11 @@ class Ownership:
         worker: str,
         lanes: Mapping[str, int],
         heartbeat: float,
-        channel: Channel,
+        broker: Broker,
         holder: Holder,
     ) -> None:
         self._lanes = dict(lanes)
-        self._channel = channel
+        self._broker = broker
         self._holder = holder
         self._loop = asyncio.get_running_loop()
         self._membership = Membership(worker, lanes, heartbeat, self._loop.time())
@@ -59,7 +44,7 @@ class Ownership:
         for lane, count in self._lanes.items():
             for number in range(count):
                 metrics.partition_owned.labels(lane, number).set(0)
-        self._listener = self._channel.listen(self._hear)
+        self._listener = self._broker.listen(self._hear)
         self._wake()
 
     async def drain(self) -> None:
@@ -87,7 +72,7 @@ class Ownership:
 
     def _wake(self) -> None:
         now = self._loop.time()
-        self._perform(self._membership.wake(now, hearing=self._channel.hearing))
+        self._perform(self._membership.wake(now, hearing=self._broker.hearing))
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -136,7 +121,7 @@ class Ownership:
 
     def _announce(self, announce: Announce) -> None:
         remains = self._leftovers.told(self._holder.remains(), self._loop.time())
-        self._channel.announce(encode(with_remains(announce.heartbeat, remains)))
+        self._broker.announce(encode(with_remains(announce.heartbeat, remains)))
 
     def _show(self) -> None:
         claims = self._membership.claims

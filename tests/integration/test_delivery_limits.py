@@ -11,17 +11,21 @@ from pathlib import Path
 import pytest
 
 from services.delivery.attempt import Limits
-from services.delivery.destination import Tools
 from services.delivery.handling import Handling
+from services.delivery.holding import Partition
+from services.delivery.line import Tools
 from services.delivery.opening import Opener
+from services.delivery.partitions import Partitions
+from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.demo.receiver import Receiver, Script, Stage
+from shared import metrics
 from shared.broker.interface import Delivery
 from shared.broker.topology import DUE
 from shared.content.store import open_store
 from shared.messages.model import MailExchanger
 from shared.settings.model import ContentStoreSettings, DeliverySettings, Settings
-from tests.integration.test_delivery import LANE, LATER, Loopback, Rig
+from tests.integration.test_delivery import LATER, ONE_PARTITION, TOPOLOGY, Loopback, Rig, at_most
 from tests.support.memory_broker import MemoryBroker
 
 LONG = 60.0
@@ -33,17 +37,21 @@ class LimitedRig(Rig):
     def __init__(self, receiver: Receiver, folder: Path, limits: Limits) -> None:
         settings = Settings(
             content_store=ContentStoreSettings(url=f"file://{folder}"),
-            delivery=DeliverySettings.model_validate(
-                {"retry_schedule": "1s", "connections_per_destination": 1}
-            ),
+            delivery=DeliverySettings.model_validate({"retry_schedule": "1s"}),
+            lanes=ONE_PARTITION,
+            limits=at_most(connections=1),
         )
-        super().__init__(receiver, MemoryBroker(), settings)
+        super().__init__(receiver, MemoryBroker(TOPOLOGY), settings)
         self.taken: list[str] = []
         self.again = asyncio.Event()
-        self.handling = Handling(settings, open_store(settings.content_store))
+        placing = Placing(settings)
+        self.handling = Handling(settings, open_store(settings.content_store), placing)
         opener = Opener(settings, Loopback(), random.Random(1))
-        self.pool = Pool(Tools(settings.delivery, limits, opener, self.handling))
+        throttled = metrics.throttled_by(["other"])
+        tools = Tools(limits, opener, self.handling)
+        self.pool = Pool(tools, placing.limits_of, 5.0, throttled)
         self.handling.attach(self.pool)
+        self.partitions = Partitions(self.broker, self.pool, self.handle, 10)
 
     def handle(self, delivery: Delivery) -> None:
         if delivery.message_id in self.taken:
@@ -56,11 +64,10 @@ class LimitedRig(Rig):
 async def limited(folder: Path, script: Script, limits: Limits) -> AsyncIterator[LimitedRig]:
     async with Receiver(script) as receiver:
         rig = LimitedRig(receiver, folder, limits)
-        consumer = rig.broker.consume(LANE, 10, rig.handle)
+        rig.partitions.take(Partition("default", 0), fresh=True)
         yield rig
-        await consumer.stop()
         await receiver.close()
-        await rig.pool.drain()
+        await rig.partitions.give_up_all()
         await rig.handling.settled()
         await rig.broker.close()
 
@@ -93,7 +100,7 @@ async def test_the_reply_to_the_dot_is_waited_for_beyond_the_time_of_an_attempt(
     async with limited(tmp_path, Script(delays={Stage.DOT: 0.8}), limits) as r:
         await r.give(r.job())
         await r.receiver.wait_for(1)
-        await r.pool.drain()
+        await r.partitions.give_up_all()
         assert len(r.broker.published) == 1
 
 

@@ -28,9 +28,10 @@ SETTINGS = Settings.model_validate(
         "hostname": "mta.test",
         "router": {
             "routes": [{"domains": ["static.test"], "hosts": ["127.0.0.1:2500"]}],
-            "recipients_per_job": 3,
             "prefetch": 4,
         },
+        "limits": {"default": {"recipients_per_transaction": 3}},
+        "lanes": [{"name": "default", "partitions": 1}],
         "delivery": {"retry_schedule": ["1s", "2s"], "max_age": "1h"},
     }
 )
@@ -73,7 +74,7 @@ class Rig:
 
     def __init__(self, authority: DnsAuthority, root: Path) -> None:
         self.authority = authority
-        self.broker = MemoryBroker(build_topology([1000, 2000], {"default": 8}))
+        self.broker = MemoryBroker(build_topology([1000, 2000], {"default": 1}))
         self.folder = root / "content"
         url = f"file://{self.folder}"
         settings = SETTINGS.content_store.model_copy(update={"url": url})
