@@ -22,6 +22,7 @@ FAILURE_REASONS = (
     "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other",
 )  # fmt: skip
 DSN_ACTIONS = ("failed", "delayed", "delivered")
+OWNERSHIP_CHANGES = ("taken", "moved", "lost", "leaving")
 GIVEN_BACK = ("limit", "late", "moved")
 """Why a job went back to the broker before it began: no turn yet, held long, for another queue."""
 REFUSALS = ("syntax", "auth", "relay", "size", "content", "recipients", "ours", "blocked", "load")
@@ -65,6 +66,17 @@ queue_seconds = Histogram(
     ["outcome"],
     buckets=QUEUE_SECONDS,
 )
+members = Gauge("postroad_members", "Delivery workers of a lane that this one knows of.", ["lane"])
+owned_partitions = Gauge("postroad_owned_partitions", "Partitions served here.", ["lane"])
+partition_owned = Gauge(
+    "postroad_partition_owned", "1 while this worker serves the partition.", ["lane", "partition"]
+)
+ownership_changes = Counter(
+    "postroad_ownership_changes", "Partitions taken, or given up and why.", ["change"]
+)
+ignored_heartbeats = Counter(
+    "postroad_ignored_heartbeats", "Announcements that this version cannot read."
+)
 broker_usable = Gauge("postroad_broker_usable", "1 while the broker is connected and not blocked.")
 broker_reconnects = Counter("postroad_broker_reconnects", "Connections to the broker lost.")
 dropped_log_lines = Counter("postroad_dropped_log_lines", "Log lines that could not be written.")
@@ -75,6 +87,7 @@ _known(delivery_attempts, OUTCOMES)
 _known(failures, FAILURE_REASONS)
 _known(dsns, DSN_ACTIONS)
 _known(parked_messages, [reason.value for reason in ParkReason])
+_known(ownership_changes, OWNERSHIP_CHANGES)
 _known(given_back_jobs, GIVEN_BACK)
 _known(queue_seconds, ("delivered", "failed"))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
+import secrets
+import socket
 from collections.abc import Collection
 
 from services.delivery.attempt import Limits
 from services.delivery.handling import Handling
 from services.delivery.line import Tools
 from services.delivery.opening import Opener
+from services.delivery.ownership import Ownership
 from services.delivery.partitions import Partitions, queue_prefetch
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
@@ -51,12 +55,17 @@ class DeliveryService:
         )
         self._handling.attach(self._pool)
         prefetch = queue_prefetch(delivery.prefetch, len(self._placing.partitions()))
-        self._partitions = Partitions(broker, self._pool, self._handling.handle, prefetch)
+        self._ownership = Ownership(
+            f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            {lane.name: lane.partitions for lane in self._placing.lanes},
+            delivery.heartbeat / 1000,
+            broker,
+            Partitions(broker, self._pool, self._handling.handle, prefetch),
+        )
 
     async def start(self) -> None:
-        """Serve every partition of the lanes."""
-        for partition in self._placing.partitions():
-            self._partitions.take(partition, fresh=True)
+        """Join those that serve the same lanes."""
+        self._ownership.start()
 
     def set_limits(self, limits: LimitsSettings) -> None:
         """Keep these limits from now on."""
@@ -68,9 +77,11 @@ class DeliveryService:
         return ""
 
     async def drain(self) -> None:
-        """Take nothing new, release what has not begun, finish what has."""
-        await self._partitions.give_up_all()
+        """Take nothing new, release what has not begun, finish what has; others take over."""
+        await self._ownership.drain()
+        await self._pool.ended()
         await self._handling.settled()
+        await self._ownership.stop()
 
 
 def build(

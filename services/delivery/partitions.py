@@ -24,11 +24,6 @@ class Partitions:
         self._prefetch = prefetch
         self._consumers: dict[Partition, list[Consumer]] = {}
 
-    @property
-    def held(self) -> Sequence[Partition]:
-        """What is served now."""
-        return tuple(self._consumers)
-
     def take(self, partition: Partition, *, fresh: bool, traces: Sequence[Trace] = ()) -> None:
         """See `Holder.take`."""
         self._pool.take(partition, self._prefetch, fresh=fresh, traces=traces)
@@ -52,11 +47,6 @@ class Partitions:
     def heed(self, remains: Sequence[Trace]) -> None:
         """See `Holder.heed`."""
         self._pool.heed(remains)
-
-    async def give_up_all(self) -> None:
-        """Give up every partition; return when all that had begun is over."""
-        await asyncio.gather(*map(self.give_up, self.held))
-        await self._pool.ended()
 
 
 def queue_prefetch(total: int, partitions: int) -> int:
