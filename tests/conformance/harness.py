@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from shared.broker.interface import Broker, Delivery, Outgoing
-from shared.broker.topology import PARKED, Queue, Topology
+from shared.broker.topology import PARKED, Queue, Topology, lane_queue
 
 PATIENCE = 30.0
 """Seconds a test waits for something that must happen."""
@@ -27,6 +27,21 @@ def small_topology(delay_ms: int = STEP_MS) -> Topology:
             Queue(f"step.{delay_ms}ms", dead_letter_to=WORK, delay_ms=delay_ms),
         )
     )
+
+
+def lane(partition: int, name: str = "x") -> str:
+    """The one queue of a partition of a lane."""
+    return lane_queue(name, partition, "bulk")
+
+
+def lane_topology(**partitions: int) -> Topology:
+    """The small one, and lanes with one class each, by their number of partitions."""
+    queues = [
+        Queue(lane(number, name), PARKED, LIMIT, single_active=True)
+        for name, count in partitions.items()
+        for number in range(count)
+    ]
+    return Topology((*small_topology().queues, *queues))
 
 
 class Inbox:

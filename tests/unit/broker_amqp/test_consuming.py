@@ -22,6 +22,7 @@ from shared.broker.amqp.consuming import (
     Verb,
 )
 from tests.conformance.harness import small_topology
+from tests.unit.broker_amqp.declared import Declared
 
 
 class Channel:
@@ -79,7 +80,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def subscribed(
     loop: asyncio.AbstractEventLoop, *channels: Channel
 ) -> tuple[Consuming, Subscription]:
-    work = Consuming(loop, small_topology())
+    work = Consuming(loop, small_topology(), Declared(small_topology()))
     work.opened(Server(*channels))
     subscription = Subscription("work", 100, lambda _messages, _generation: None)
     work.perform([Subscribe(subscription)])
@@ -162,6 +163,6 @@ def test_the_deliveries_of_a_round_are_handed_over_at_once_and_once(
 def test_from_4_3_on_a_requeue_is_not_counted(
     loop: asyncio.AbstractEventLoop, version: str, counted: bool
 ) -> None:
-    work = Consuming(loop, small_topology())
+    work = Consuming(loop, small_topology(), Declared(small_topology()))
     work.opened(Server(version=version))
     assert work.counts_nacks is counted
