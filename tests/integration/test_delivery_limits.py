@@ -28,6 +28,7 @@ from tests.integration.test_delivery import LATER, ONE_PARTITION, TOPOLOGY, Loop
 from tests.support.memory_broker import MemoryBroker
 
 LONG = 60.0
+PARTITION = Partition("default", 0)
 
 
 class LimitedRig(Rig):
@@ -41,6 +42,7 @@ class LimitedRig(Rig):
             limits=at_most(connections=1),
         )
         super().__init__(receiver, MemoryBroker(TOPOLOGY), settings)
+        self.drained = False
         placing = Placing(settings)
         self.handling = Handling(settings, open_store(settings.content_store), placing)
         opener = Opener(settings, Loopback(), random.Random(1))
@@ -50,15 +52,21 @@ class LimitedRig(Rig):
         self.handling.attach(self.pool)
         self.partitions = Partitions(self.broker, self.pool, self.handling.handle, 100)
 
+    async def drain(self) -> None:
+        if not self.drained:
+            self.drained = True
+            await self.partitions.give_up(PARTITION)
+        await self.pool.ended()
+
 
 @asynccontextmanager
 async def limited(folder: Path, script: Script, limits: Limits) -> AsyncIterator[LimitedRig]:
     async with Receiver(script) as receiver:
         rig = LimitedRig(receiver, folder, limits)
-        rig.partitions.take(Partition("default", 0), fresh=True)
+        rig.partitions.take(PARTITION, fresh=True)
         yield rig
         await receiver.close()
-        await rig.partitions.give_up_all()
+        await rig.drain()
         await rig.handling.settled()
         await rig.broker.close()
 
@@ -91,7 +99,7 @@ async def test_the_reply_to_the_dot_is_waited_for_beyond_the_time_of_an_attempt(
     async with limited(tmp_path, Script(delays={Stage.DOT: 0.8}), limits) as r:
         await r.give(r.job())
         await r.receiver.wait_for(1)
-        await r.partitions.give_up_all()
+        await r.drain()
         assert len(r.broker.published) == 1
 
 
