@@ -92,7 +92,9 @@ async def rig(
 ) -> AsyncIterator[Rig]:
     settings = Settings(
         content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
-        delivery=DeliverySettings.model_validate({"retry_schedule": "1s", **keys}),
+        delivery=DeliverySettings.model_validate(
+            {"retry_schedule": "1s", "heartbeat": "150ms", **keys}
+        ),
         lanes=ONE_PARTITION,
         limits=limits or LimitsSettings(),
     )

@@ -29,6 +29,7 @@ from tests.integration.test_delivery import LATER, ONE_PARTITION, TOPOLOGY, Loop
 from tests.support.memory_broker import MemoryBroker
 
 LONG = 60.0
+PARTITION = Partition("default", 0)
 
 
 class LimitedRig(Rig):
@@ -59,15 +60,26 @@ class LimitedRig(Rig):
         self.taken.append(delivery.message_id)
         self.handling.handle(delivery)
 
+    def take(self) -> None:
+        self.serving = True
+        self.partitions.take(PARTITION, fresh=True)
+
+    async def give_up(self) -> None:
+        """Serve no more; what has begun ends."""
+        if self.serving:
+            self.serving = False
+            await self.partitions.give_up(PARTITION)
+        await self.pool.ended()
+
 
 @asynccontextmanager
 async def limited(folder: Path, script: Script, limits: Limits) -> AsyncIterator[LimitedRig]:
     async with Receiver(script) as receiver:
         rig = LimitedRig(receiver, folder, limits)
-        rig.partitions.take(Partition("default", 0), fresh=True)
+        rig.take()
         yield rig
         await receiver.close()
-        await rig.partitions.give_up_all()
+        await rig.give_up()
         await rig.handling.settled()
         await rig.broker.close()
 
@@ -100,7 +112,7 @@ async def test_the_reply_to_the_dot_is_waited_for_beyond_the_time_of_an_attempt(
     async with limited(tmp_path, Script(delays={Stage.DOT: 0.8}), limits) as r:
         await r.give(r.job())
         await r.receiver.wait_for(1)
-        await r.partitions.give_up_all()
+        await r.give_up()
         assert len(r.broker.published) == 1
 
 
