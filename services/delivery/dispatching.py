@@ -135,7 +135,7 @@ class Dispatching:
         for urgent in (1, 0):
             holding = site.holding[urgent]
             if holding:
-                connection = holding.popleft()
+                connection = holding.pop(0)
                 item = connection.item
                 assert item is not None
                 self._begin(connection, item, now)

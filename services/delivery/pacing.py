@@ -5,7 +5,6 @@ Time is monotonic seconds, passed in.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from services.delivery.holding import SLOT_SECONDS
@@ -49,14 +48,14 @@ class Window:
     __slots__ = ("_slots", "_total")
 
     def __init__(self) -> None:
-        self._slots: deque[tuple[int, int]] = deque()
+        self._slots: list[tuple[int, int]] = []
         self._total = 0
 
     def used(self, now: float) -> int:
         """How many count at this time."""
         oldest = int(now // SLOT_SECONDS) - SLOTS
         while self._slots and self._slots[0][0] < oldest:
-            self._total -= self._slots.popleft()[1]
+            self._total -= self._slots.pop(0)[1]
         return self._total
 
     def record(self, now: float, count: int = 1) -> None:

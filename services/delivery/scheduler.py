@@ -66,7 +66,7 @@ class Scheduler(Serving):
         partition.held[item.urgent] += 1
         item.since = now
         if elsewhere:
-            site.own.append(item)
+            site.push_own(item)
         else:
             site.push(item, site.route(item.route), first=True)
 
@@ -112,7 +112,9 @@ class Scheduler(Serving):
         site = connection.site
         limits, count = site.limits, site.count
         connection.served += 1
-        self._let_go(connection)
+        if connection.item is not None:
+            site.partition.held[connection.item.urgent] -= 1
+            connection.item = None
         site.seconds += (now - connection.since - site.seconds) * WEIGHT
         if site.ramp < limits.connections:
             site.ramp += 1
@@ -123,7 +125,7 @@ class Scheduler(Serving):
             connection.served >= limits.messages_per_connection
             or site.connections - site.closing > limits.connections - site.residual
             or site.partition.paused
-            or ((count[1] or site.own or len(site.routes) > 1) and self._yields(connection, now))
+            or (len(site.routes) > 1 or site.own) and self._yields(connection, now)
         ):
             self._close(connection)
         elif site.pace is None and self._go_on(connection, now):

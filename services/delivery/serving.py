@@ -120,7 +120,7 @@ class Serving(Dispatching):
                 self._close(site.take_idle(route))
         for holding in site.holding:
             while holding:
-                connection = holding.popleft()
+                connection = holding.pop()
                 assert connection.item is not None
                 items.append(connection.item)
                 connection.item = None

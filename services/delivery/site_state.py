@@ -27,6 +27,10 @@ SCANNED = 16
 """Routes or connections looked at for one that will do; the others' turn comes another time."""
 
 
+_NONE: deque[Any] = deque()
+"""Stands for a queue that nothing was put into yet: most sites never need most of theirs."""
+
+
 class State(IntEnum):
     """Of a connection. HOLDING: open, with a job that waits for its time to begin."""
 
@@ -65,7 +69,7 @@ class Route:
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.ready: tuple[deque[Waiting], deque[Waiting]] = (deque(), deque())
+        self.ready: list[deque[Waiting]] = [_NONE, _NONE]
         self.listed = [False, False]
         self.idle: list[Connection] = []
         self.connections = 0
@@ -116,11 +120,11 @@ class Site:
         self.name = name
         self.sample = sample
         self.routes: dict[Hashable, Route] = {}
-        self.turns: tuple[deque[Route], deque[Route]] = (deque(), deque())
+        self.turns: list[deque[Route]] = [_NONE, _NONE]
         self.count = [0, 0]
-        self.own: deque[Waiting] = deque()
-        self.holding: tuple[deque[Connection], deque[Connection]] = (deque(), deque())
-        self.backed_off: deque[Route] = deque()
+        self.own: deque[Waiting] = _NONE
+        self.holding: tuple[list[Connection], list[Connection]] = ([], [])
+        self.backed_off: deque[Route] = _NONE
         self.idle: dict[Connection, None] = {}
         self.opening: dict[Connection, None] = {}
         self.connections = self.closing = 0
@@ -179,14 +183,25 @@ class Site:
     def push(self, item: Waiting, route: Route, *, first: bool = False) -> None:
         """The job is ready."""
         urgent = item.urgent
+        ready = route.ready[urgent]
+        if ready is _NONE:
+            ready = route.ready[urgent] = deque()
         if first:
-            route.ready[urgent].appendleft(item)
+            ready.appendleft(item)
         else:
-            route.ready[urgent].append(item)
+            ready.append(item)
         self.count[urgent] += 1
         if not route.listed[urgent]:
             route.listed[urgent] = True
+            if self.turns[urgent] is _NONE:
+                self.turns[urgent] = deque()
             self.turns[urgent].append(route)
+
+    def push_own(self, item: Waiting) -> None:
+        """The job is ready for a connection of its own."""
+        if self.own is _NONE:
+            self.own = deque()
+        self.own.append(item)
 
     def pop(self, route: Route, urgent: int) -> Waiting:
         """The next ready job of a route; there is one."""
@@ -227,6 +242,8 @@ class Site:
         """Nobody tries this route before `until`."""
         route.failures += 1
         route.closed_until, route.cause = until, cause
+        if self.backed_off is _NONE:
+            self.backed_off = deque()
         self.backed_off.append(route)
 
     def forget_backed_off(self, before: float) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
+from services.router.left_over import LeftOvers
 from services.router.routing import Way, given_up
 from services.router.splitting import Split, domains_of, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
@@ -45,7 +46,10 @@ class CachingResolver(Resolver, Protocol):
 
 
 class Router:
-    """See the module. `clock` gives epoch seconds."""
+    """See the module. `clock` gives epoch seconds.
+
+    Queues of former plans are looked for every `look` seconds.
+    """
 
     name = "router"
 
@@ -55,7 +59,9 @@ class Router:
         broker: Broker,
         resolver: CachingResolver,
         store: ContentStore,
+        *,
         clock: Callable[[], float] = time.time,
+        look: float = 60.0,
     ) -> None:
         self._settings = settings
         self._broker = broker
@@ -64,6 +70,7 @@ class Router:
         lanes = LanePlan(settings.lanes, LimitTable(settings.limits))
         self._ways = Ways(settings, lanes)
         self._successors = Successors(SuccessorSettings.of(settings), lanes, clock)
+        self._left_overs = LeftOvers(broker, settings.router.prefetch, look)
         self._consumers: list[Consumer] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = 0
@@ -75,6 +82,7 @@ class Router:
         for queue in (ACCEPTED, DUE):
             consumer = self._broker.consume(queue, self._settings.router.prefetch, self.handle)
             self._consumers.append(consumer)
+        self._left_overs.start()
 
     def adopt(self, limits: LimitsSettings) -> None:
         """From now on route under these limits."""
@@ -88,6 +96,7 @@ class Router:
 
     async def drain(self) -> None:
         """Take nothing more; finish what has begun, and the blobs that it ended."""
+        await self._left_overs.stop()
         for consumer in self._consumers:
             await consumer.stop()
         await self._idle.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,10 +19,10 @@ from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.demo.receiver import Receiver, Script, Stage
 from shared import metrics
-from shared.broker.interface import Delivery
-from shared.broker.topology import DUE
+from shared.broker.topology import DUE, WAIT_STEPS_MS
 from shared.content.store import open_store
-from shared.messages.model import MailExchanger
+from shared.messages.codec import decode
+from shared.messages.model import DeliveryJob, MailExchanger
 from shared.settings.model import ContentStoreSettings, DeliverySettings, Settings
 from tests.integration.test_delivery import LATER, ONE_PARTITION, TOPOLOGY, Loopback, Rig, at_most
 from tests.support.memory_broker import MemoryBroker
@@ -33,7 +32,7 @@ PARTITION = Partition("default", 0)
 
 
 class LimitedRig(Rig):
-    """A rig whose service has its own limits; `taken` has the ids of the jobs it was given."""
+    """A rig whose service has limits of time of its own."""
 
     def __init__(self, receiver: Receiver, folder: Path, limits: Limits) -> None:
         settings = Settings(
@@ -43,8 +42,6 @@ class LimitedRig(Rig):
             limits=at_most(connections=1),
         )
         super().__init__(receiver, MemoryBroker(TOPOLOGY), settings)
-        self.taken: list[str] = []
-        self.again = asyncio.Event()
         placing = Placing(settings)
         self.handling = Handling(settings, open_store(settings.content_store), placing)
         opener = Opener(settings, Loopback(), random.Random(1))
@@ -52,13 +49,7 @@ class LimitedRig(Rig):
         tools = Tools(limits, opener, self.handling)
         self.pool = Pool(tools, placing.limits_of, 5.0, throttled)
         self.handling.attach(self.pool)
-        self.partitions = Partitions(self.broker, self.pool, self.handle, 10)
-
-    def handle(self, delivery: Delivery) -> None:
-        if delivery.message_id in self.taken:
-            self.again.set()
-        self.taken.append(delivery.message_id)
-        self.handling.handle(delivery)
+        self.partitions = Partitions(self.broker, self.pool, self.handling.handle, 100)
 
     def take(self) -> None:
         self.serving = True
@@ -117,15 +108,17 @@ async def test_the_reply_to_the_dot_is_waited_for_beyond_the_time_of_an_attempt(
 
 
 async def test_a_job_that_only_waits_is_given_back(tmp_path: Path) -> None:
-    limits = Limits(command=LONG, final_dot=LONG, waiting=0.1)
+    limits = Limits(command=LONG, final_dot=LONG)
     async with limited(tmp_path, Script(delays={Stage.DOT: LONG}), limits) as r:
         await r.give(r.job(id="begun"))
         await r.receiver.wait_for(lambda: any(b"DATA" in raw for raw in r.receiver.raw))
-        await r.give(r.job(id="waiting"))
-        async with asyncio.timeout(5):
-            await r.again.wait()
-        assert r.taken.count("begun") == 1
-        assert len(r.broker.published) == 2
+        for number in range(30):
+            await r.give(r.job(id=f"waiting{number}"))
+        given_back = await r.broker.wait_published(32)
+        jobs = [decode(message.body) for message in given_back if message.queue == DUE]
+        assert all(isinstance(job, DeliveryJob) and job.attempt == 0 for job in jobs)
+        assert all(message.delay_ms in WAIT_STEPS_MS for message in r.broker.delayed())
+        assert "begun" not in {message.message_id for message in r.broker.delayed()}
 
 
 async def test_a_job_behind_an_unreachable_one_is_deferred_with_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from shared.broker.interface import Outgoing
 from shared.broker.topology import ACCEPTED, DUE, build_topology, lane_queue
 from shared.content.interface import ContentStore, ContentUnavailable
 from shared.content.store import open_store
+from shared.dns.resolver import DnspythonResolver
 from shared.messages.codec import CodecError, decode, encode
 from shared.messages.model import AcceptedMail, Content, DeliveryJob, Recipient
 from shared.settings.model import Settings
@@ -80,7 +81,19 @@ class Rig:
         settings = SETTINGS.content_store.model_copy(update={"url": url})
         self.store = MoodyStore(open_store(settings))
         self.now = 1000.0
+        self.resolver: DnspythonResolver
         self.router: Router
+
+    async def start(self, **settings: object) -> None:
+        """Start a router; `settings` are other than usual."""
+        chosen = SETTINGS.model_copy(update=settings)
+        self.router = Router(chosen, self.broker, self.resolver, self.store, clock=lambda: self.now)
+        await self.router.start()
+
+    async def restart(self) -> None:
+        """End the router and start another."""
+        await self.router.drain()
+        await self.start()
 
     async def route(self, message: AcceptedMail | DeliveryJob, count: int = 1) -> list[Outgoing]:
         """Give the router a message; its successors once there are `count`."""
