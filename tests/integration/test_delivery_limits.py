@@ -42,7 +42,6 @@ class LimitedRig(Rig):
             limits=at_most(connections=1),
         )
         super().__init__(receiver, MemoryBroker(TOPOLOGY), settings)
-        self.drained = False
         placing = Placing(settings)
         self.handling = Handling(settings, open_store(settings.content_store), placing)
         opener = Opener(settings, Loopback(), random.Random(1))
@@ -52,9 +51,14 @@ class LimitedRig(Rig):
         self.handling.attach(self.pool)
         self.partitions = Partitions(self.broker, self.pool, self.handling.handle, 100)
 
-    async def drain(self) -> None:
-        if not self.drained:
-            self.drained = True
+    def take(self) -> None:
+        self.serving = True
+        self.partitions.take(PARTITION, fresh=True)
+
+    async def give_up(self) -> None:
+        """Serve no more; what has begun ends."""
+        if self.serving:
+            self.serving = False
             await self.partitions.give_up(PARTITION)
         await self.pool.ended()
 
@@ -63,10 +67,10 @@ class LimitedRig(Rig):
 async def limited(folder: Path, script: Script, limits: Limits) -> AsyncIterator[LimitedRig]:
     async with Receiver(script) as receiver:
         rig = LimitedRig(receiver, folder, limits)
-        rig.partitions.take(PARTITION, fresh=True)
+        rig.take()
         yield rig
         await receiver.close()
-        await rig.drain()
+        await rig.give_up()
         await rig.handling.settled()
         await rig.broker.close()
 
@@ -99,7 +103,7 @@ async def test_the_reply_to_the_dot_is_waited_for_beyond_the_time_of_an_attempt(
     async with limited(tmp_path, Script(delays={Stage.DOT: 0.8}), limits) as r:
         await r.give(r.job())
         await r.receiver.wait_for(1)
-        await r.drain()
+        await r.give_up()
         assert len(r.broker.published) == 1
 
 
