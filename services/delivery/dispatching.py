@@ -22,13 +22,11 @@ from services.delivery.decisions import (
     Unreachable,
     Waiting,
 )
-from services.delivery.site_state import Connection, Route, Site, State
+from services.delivery.site_state import SOON, Connection, Route, Site, State
 from services.delivery.turns import wait_step
 
 HELD = 60.0
 """Seconds that a job is held at most before it begins: brokers do not let one hold for ever."""
-SOON = 5.0
-"""Seconds of a site's work that are held ready, if there is room."""
 QUICK = 0.2
 """Seconds that a job may wait however crowded the queue is that it came from."""
 SHARE = 2

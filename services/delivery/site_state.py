@@ -19,8 +19,13 @@ from shared.plan.limits import Limits
 
 FIRST_CONNECTIONS = 5
 """So many are opened to a site at first, and one more for each transaction that is over."""
-GUESS = 0.2
-"""Seconds that a transaction, or opening a connection, is taken to last before one was seen."""
+GUESS = 0.02
+"""Seconds that a transaction, or opening a connection, is taken to last before one was seen.
+
+Little: it is better to hold too many at first than to send them away from a site that is idle.
+"""
+SOON = 5.0
+"""Seconds of a site's work that are held ready, if there is room."""
 WEIGHT = 0.1
 """Of the newest in the running mean of durations."""
 SCANNED = 16
@@ -163,8 +168,11 @@ class Site:
         rate = limits.connections / each
         if limits.messages_per_second and limits.messages_per_second < rate:
             rate = limits.messages_per_second
-        per_minute = limits.connections_per_minute * limits.messages_per_connection / 60
-        return min(rate, per_minute) if per_minute else rate
+        if limits.connections_per_minute:
+            left = limits.connections_per_minute - self.window.total
+            a_second = max(limits.connections_per_minute / 60, left / SOON)
+            rate = min(rate, a_second * limits.messages_per_connection)
+        return rate
 
     # Ready jobs.
 
