@@ -27,7 +27,7 @@ from services.delivery.turns import wait_step
 
 HELD = 60.0
 """Seconds that a job is held at most before it begins: brokers do not let one hold for ever."""
-QUICK = 0.2
+QUICK = 0.5
 """Seconds that a job may wait however crowded the queue is that it came from."""
 SHARE = 2
 """A site may hold so many times what is left of a queue's prefetch: some is always left."""
@@ -72,7 +72,7 @@ class Dispatching:
     def _admit(self, site: Site, item: Waiting, now: float) -> bool:
         """Whether the job may wait here. If not, it is given back."""
         urgent, count, partition = item.urgent, site.count, site.partition
-        rate = site.rate()
+        rate = site.rate(now)
         start = now + (count[1] if urgent else count[0] + count[1]) / rate
         calendar = site.calendars[urgent]
         room = max(2.0 * site.limits.connections, SOON * rate)
@@ -102,7 +102,7 @@ class Dispatching:
 
     def _too_late(self, site: Site, item: Waiting, now: float) -> None:
         site.partition.held[item.urgent] -= 1
-        turn = site.calendars[item.urgent].reserve(item.since, now, site.rate())
+        turn = site.calendars[item.urgent].reserve(item.since, now, site.rate(now))
         self._give_back(item, turn, now, "late")
 
     def _end_ready(self, site: Site, route: Route, cause: Any) -> None:
@@ -150,7 +150,10 @@ class Dispatching:
         connection.item = item
         connection.state = State.BUSY
         connection.since = now
-        pace = connection.site.pace
+        site = connection.site
+        if site.connections - len(site.idle) - site.closing == 1:
+            site.last = now
+        pace = site.pace
         if pace is not None:
             pace.spend(now)
         self._decided.append(Begin(connection, item))
@@ -179,6 +182,8 @@ class Dispatching:
 
     def _open(self, site: Site, route: Route, item: Waiting, now: float) -> None:
         connection = Connection(site, route, item, now)
+        if site.connections == len(site.idle) + site.closing:
+            site.last = now
         site.connections += 1
         site.opening[connection] = None
         route.connections += 1

@@ -14,7 +14,7 @@ from typing import Any
 from services.delivery.decisions import Begin, Release, Unreachable, Waiting
 from services.delivery.dispatching import MINUTE
 from services.delivery.serving import Serving
-from services.delivery.site_state import WEIGHT, Connection, Site, State
+from services.delivery.site_state import Connection, Site, State
 from shared.plan.limits import Limits
 
 BACK_OFF = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -78,7 +78,7 @@ class Scheduler(Serving):
         assert item is not None
         self._made(connection, now, tries)
         route.failures, route.closed_until = 0, 0.0
-        site.open_seconds += (now - connection.since - site.open_seconds) * WEIGHT
+        site.took_to_open(connection.since, now)
         connection.state, connection.since, item.since = State.HOLDING, now, now
         site.holding[item.urgent].append(connection)
         self._dispatch(site, now)
@@ -115,7 +115,7 @@ class Scheduler(Serving):
         if connection.item is not None:
             site.partition.held[connection.item.urgent] -= 1
             connection.item = None
-        site.seconds += (now - connection.since - site.seconds) * WEIGHT
+        site.took(connection.since, now)
         if site.ramp < limits.connections:
             site.ramp += 1
             site.refresh()

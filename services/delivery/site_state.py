@@ -26,8 +26,8 @@ Little: it is better to hold too many at first than to send them away from a sit
 """
 SOON = 5.0
 """Seconds of a site's work that are held ready, if there is room."""
-WEIGHT = 0.1
-"""Of the newest in the running mean of durations."""
+FASTER, SLOWER = 0.3, 0.02
+"""Weight of the newest duration in the running mean: while we are busy ourselves many are long."""
 SCANNED = 16
 """Routes or connections looked at for one that will do; the others' turn comes another time."""
 
@@ -116,7 +116,7 @@ class Site:
 
     __slots__ = (
         "allowed", "backed_off", "calendars", "closing", "connections", "count", "holding", "idle",
-        "limits", "name", "open_seconds", "opening", "own", "pace", "partition", "ramp",
+        "last", "limits", "name", "open_seconds", "opening", "own", "pace", "partition", "ramp",
         "residual", "routes", "sample", "seconds", "timer", "turns", "window",
     )  # fmt: skip
 
@@ -141,6 +141,7 @@ class Site:
         self.window = Window()
         self.calendars = (Calendar(), Calendar())
         self.seconds = self.open_seconds = GUESS
+        self.last = 0.0
         self.timer = 0.0
 
     # Limits.
@@ -161,10 +162,26 @@ class Site:
         """Compute how many connections there may be."""
         self.allowed = min(self.limits.connections - self.residual, self.ramp)
 
-    def rate(self) -> float:
-        """Jobs a second that the site takes, as limits and measured durations say."""
+    def took(self, since: float, now: float) -> None:
+        """A transaction lasted since then."""
+        more = now - since - self.seconds
+        self.seconds += more * (FASTER if more < 0 else SLOWER)
+        self.last = now
+
+    def took_to_open(self, since: float, now: float) -> None:
+        """Opening a connection lasted since then."""
+        more = now - since - self.open_seconds
+        self.open_seconds += more * (FASTER if more < 0 else SLOWER)
+        self.last = now
+
+    def rate(self, now: float) -> float:
+        """Jobs a second that the site takes, as limits and measured durations say.
+
+        While nothing ends, each transaction is known to take longer and longer.
+        """
         limits = self.limits
         each = self.seconds + self.open_seconds / limits.messages_per_connection
+        each = max(each, now - self.last)
         rate = limits.connections / each
         if limits.messages_per_second and limits.messages_per_second < rate:
             rate = limits.messages_per_second
