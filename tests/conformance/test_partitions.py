@@ -79,7 +79,7 @@ async def test_each_queue_has_a_consumer_of_its_own_that_is_served(
     assert (await others.next()).message_id == "a"
 
 
-async def test_what_a_closing_broker_held_comes_to_the_standby_first_and_in_order(
+async def test_what_a_closing_broker_held_comes_to_the_standby_in_its_order(
     left: Broker, right: Broker
 ) -> None:
     _, active = await served_first(left, prefetch=3)
@@ -89,7 +89,9 @@ async def test_what_a_closing_broker_held_comes_to_the_standby_first_and_in_orde
     await publish(left, *names, queue=LANE)
     await active.take(3)
     await left.close()
-    assert [delivery.message_id for delivery in await standby.take(9)] == names
+    seen = [delivery.message_id for delivery in await standby.take(9)]
+    assert sorted(seen) == names
+    assert [name for name in seen if name in names[:3]] == names[:3]
 
 
 async def test_what_a_stopped_consumer_still_holds_is_its_own_to_settle(
