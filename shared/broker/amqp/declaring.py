@@ -23,7 +23,10 @@ from shared.broker.topology import FIRST_LANES, Queue, Topology, amqp_arguments
 from shared.logs import get_logger
 
 DECLARING_CHANNELS = 4
-"""A fresh quorum queue costs some 13 ms one by one, and 7 over this many channels (3.10.8)."""
+"""A fresh quorum queue costs some 13 ms one by one, and 7 over this many channels (3.10.8).
+
+More channels make it slower again: docs/decisions/0009-many-queues-and-one-active-consumer.md.
+"""
 
 PLANS = "postroad.plans"
 """The queue of the record. Not in the topology: nothing travels through it."""
