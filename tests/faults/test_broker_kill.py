@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.broker.interface import Broker
-from tests.conformance.harness import PATIENCE, Inbox, lane, publish, until_depths
+from tests.conformance.harness import PATIENCE, lane, publish, stand_by, until_depths
 from tests.faults.broker_child import make_broker
 
 LANE = lane(0)
@@ -57,11 +57,10 @@ def url(broker_url: str) -> str:
 
 async def test_the_standby_gets_what_a_killed_process_held_in_order_and_counted(url: str) -> None:
     names = [f"{number}" for number in range(9)]
-    standby = Inbox(acknowledge=True)
     async with opened(url) as broker, served(url) as process:
         await publish(broker, *names, queue=LANE)
         assert await lines(process, HELD) == names[:HELD]
-        broker.consume(LANE, 10, standby)
+        standby = await stand_by(broker, LANE)
         await until_depths(broker, **{LANE.replace(".", "_"): len(names) - HELD})
         assert standby.arrived.empty()
         process.kill()
@@ -71,12 +70,11 @@ async def test_the_standby_gets_what_a_killed_process_held_in_order_and_counted(
 
 
 async def test_a_process_that_is_only_stopped_stays_the_one_that_is_served(url: str) -> None:
-    standby = Inbox(acknowledge=True)
     async with opened(url) as broker, served(url) as process:
         await publish(broker, "a", queue=LANE)
         assert await lines(process, 1) == ["a"]
         process.send_signal(signal.SIGSTOP)
-        broker.consume(LANE, 10, standby)
+        standby = await stand_by(broker, LANE)
         await publish(broker, "b", queue=LANE)
         async with opened(url) as another:  # looks for dead owners when it opens
             await publish(another, "c", queue=LANE)
