@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,11 @@ app = typer.Typer(
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", envvar="POSTROAD_CONFIG", help="Configuration file (YAML)."),
+]
+
+LaneOption = Annotated[
+    list[str] | None,
+    typer.Option("--lane", metavar="NAME", help="Serve this lane only; may be given again."),
 ]
 
 
@@ -46,13 +52,16 @@ def router(config: ConfigOption = None) -> None:
 
 
 @app.command()
-def delivery(config: ConfigOption = None) -> None:
+def delivery(config: ConfigOption = None, lane: LaneOption = None) -> None:
     """Send to mail exchangers, retry, notify."""
-    from services.delivery.main import build
+    from services.delivery.main import build, check_lanes
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("delivery", build, settings, settings.admin.delivery_port))
+    check_lanes(settings, lane or ())
+    build_lanes = partial(build, lanes=lane)
+    port = settings.admin.delivery_port
+    raise typer.Exit(run_service("delivery", build_lanes, settings, port, lane))
 
 
 @app.command()

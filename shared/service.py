@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Protocol
 
 import uvloop
@@ -49,20 +49,33 @@ LAST_MOMENT = 1.0
 """Seconds the broker has for its leave when the grace is over or the start failed."""
 
 
-def run_service(name: str, factory: ServiceFactory, settings: Settings, admin_port: int) -> int:
+def run_service(
+    name: str,
+    factory: ServiceFactory,
+    settings: Settings,
+    admin_port: int,
+    lanes: Collection[str] | None = None,
+) -> int:
     """Run one service until SIGTERM or SIGINT; returns the exit code.
 
-    0 after a complete drain, 1 when the grace ran out. Raises `ConfigError`.
+    It uses the queues of `lanes`, None: of all. 0 after a complete drain, 1 when the grace ran
+    out. Raises `ConfigError`.
     """
     configure_logging(settings.logging, name)
     get_logger().info("configuration", settings=public_settings(settings))
-    return uvloop.run(_run(name, factory, settings, admin_port))
+    return uvloop.run(_run(name, factory, settings, admin_port, lanes))
 
 
-async def _run(name: str, factory: ServiceFactory, settings: Settings, admin_port: int) -> int:
+async def _run(
+    name: str,
+    factory: ServiceFactory,
+    settings: Settings,
+    admin_port: int,
+    lanes: Collection[str] | None,
+) -> int:
     now = asyncio.get_running_loop().time
     stop = _stop_on_signals()
-    broker = connect_broker(settings, name)
+    broker = connect_broker(settings, name, lanes)
     service = factory(settings, broker)
     metrics.broker_usable.set_function(lambda: broker.usable)
     admin = AdminServer(settings.admin.address, admin_port, lambda: _why_not(stop, broker, service))

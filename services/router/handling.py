@@ -13,9 +13,11 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
-from services.router.routing import StaticRoutes, Way, given_up, literal_route, way_by_dns
+from services.router.left_over import LeftOvers
+from services.router.routing import Way, given_up
 from services.router.splitting import Split, domains_of, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
+from services.router.ways import Ways
 from shared import metrics
 from shared.broker.interface import Broker, Consumer, Delivery, ParkReason
 from shared.broker.topology import ACCEPTED, DUE
@@ -27,7 +29,10 @@ from shared.mail.dsn import HEADERS_LIMIT
 from shared.mail.headers import header_section
 from shared.messages.codec import CodecError, decode
 from shared.messages.model import AcceptedMail, DeliveryJob
+from shared.plan.lanes import LanePlan
+from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
+from shared.settings.shaping import LimitsSettings
 
 _hold = metrics.in_flight.inc
 _let_go = metrics.in_flight.dec
@@ -41,7 +46,10 @@ class CachingResolver(Resolver, Protocol):
 
 
 class Router:
-    """See the module. `clock` gives epoch seconds."""
+    """See the module. `clock` gives epoch seconds.
+
+    Queues of former plans are looked for every `look` seconds.
+    """
 
     name = "router"
 
@@ -51,15 +59,18 @@ class Router:
         broker: Broker,
         resolver: CachingResolver,
         store: ContentStore,
+        *,
         clock: Callable[[], float] = time.time,
+        look: float = 60.0,
     ) -> None:
-        self._settings = settings.router
-        self._own_host = settings.hostname.lower()
+        self._settings = settings
         self._broker = broker
         self._resolver = resolver
         self._store = store
-        self._routes = StaticRoutes(settings.router.routes)
-        self._successors = Successors(SuccessorSettings.of(settings), clock)
+        lanes = LanePlan(settings.lanes, LimitTable(settings.limits))
+        self._ways = Ways(settings, lanes)
+        self._successors = Successors(SuccessorSettings.of(settings), lanes, clock)
+        self._left_overs = LeftOvers(broker, settings.router.prefetch, look)
         self._consumers: list[Consumer] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = 0
@@ -69,8 +80,15 @@ class Router:
     async def start(self) -> None:
         """Begin to consume."""
         for queue in (ACCEPTED, DUE):
-            consumer = self._broker.consume(queue, self._settings.prefetch, self.handle)
+            consumer = self._broker.consume(queue, self._settings.router.prefetch, self.handle)
             self._consumers.append(consumer)
+        self._left_overs.start()
+
+    def adopt(self, limits: LimitsSettings) -> None:
+        """From now on route under these limits."""
+        lanes = LanePlan(self._settings.lanes, LimitTable(limits))
+        self._ways = Ways(self._settings, lanes)
+        self._successors.lanes = lanes
 
     def ready(self) -> str:
         """Always, once started."""
@@ -78,6 +96,7 @@ class Router:
 
     async def drain(self) -> None:
         """Take nothing more; finish what has begun, and the blobs that it ended."""
+        await self._left_overs.stop()
         for consumer in self._consumers:
             await consumer.stop()
         await self._idle.wait()
@@ -121,18 +140,18 @@ class Router:
             self._route(delivery, parent, known)
 
     def _known_way(self, domain: str) -> Way | None:
-        route = self._routes.find(domain) or literal_route(domain)
+        route = self._ways.without_dns(domain)
         if route is not None:
             return route
         answer = self._resolver.cached_mail_exchangers(domain)
-        return None if answer is None else way_by_dns(domain, answer, self._own_host)
+        return None if answer is None else self._ways.by_dns(domain, answer)
 
     async def _ask(
         self, delivery: Delivery, parent: DeliveryJob, known: dict[str, Way], unknown: list[str]
     ) -> None:
         answers = await asyncio.gather(*map(self._resolver.mail_exchangers, unknown))
         found = {
-            domain: way_by_dns(domain, answer, self._own_host)
+            domain: self._ways.by_dns(domain, answer)
             for domain, answer in zip(unknown, answers, strict=True)
         }
         self._route(delivery, parent, known | found)
@@ -140,7 +159,7 @@ class Router:
     def _route(self, delivery: Delivery, parent: DeliveryJob, ways: dict[str, Way]) -> None:
         if self._successors.is_late(parent):
             ways = {domain: given_up(way) for domain, way in ways.items()}
-        parts = split(parent, ways, self._settings.recipients_per_job)
+        parts = split(parent, ways)
         if not parts.needs_headers:
             self._forward_parts(delivery, parent, parts, b"")
         elif parent.content.blob:

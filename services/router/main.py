@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.router.handling import Router
+from services.router.routing import own_names
 from shared.broker.interface import Broker
 from shared.content.store import open_store
 from shared.dns.resolver import DnspythonResolver
@@ -12,4 +13,5 @@ from shared.settings.model import Settings
 def build(settings: Settings, broker: Broker) -> Router:
     """The service. Raises `ConfigError`."""
     store = open_store(settings.content_store)
-    return Router(settings, broker, DnspythonResolver(settings.dns), store)
+    resolver = DnspythonResolver(settings.dns, kept=own_names(settings))
+    return Router(settings, broker, resolver, store)

@@ -63,27 +63,27 @@ def domains_of(recipients: Sequence[Recipient]) -> set[str]:
     return {domain for domain in domains if domain is not None}
 
 
-def split(parent: DeliveryJob, ways: Mapping[str, Way], chunk_size: int) -> Split:
-    """Group the recipients of `parent` by destination, in jobs of at most `chunk_size`."""
+def split(parent: DeliveryJob, ways: Mapping[str, Way]) -> Split:
+    """Group the recipients of `parent` by destination, in jobs of at most `Route.most`."""
     result = Split()
-    groups: dict[Route | Postponed, list[Recipient]] = {}
+    groups: dict[str, tuple[Route | Postponed, list[Recipient]]] = {}
     for recipient in parent.recipients:
         way = ways.get(domain_of(recipient.address) or "", MALFORMED)
         if isinstance(way, Undeliverable):
             result.failures.append((recipient, way))
         else:
-            groups.setdefault(way, []).append(recipient)
+            groups.setdefault(way.key, (way, []))[1].append(recipient)
     chunks = [
         (way, number, chunk)
-        for way, recipients in groups.items()
-        for number, chunk in enumerate(_chunks(recipients, chunk_size))
+        for way, recipients in groups.values()
+        for number, chunk in enumerate(_chunks(recipients, way.most))
     ]
     # RFC 5321, 6.1: nothing is sent back to the null reverse-path.
     parks = bool(result.failures) and not parent.reverse_path
     parts = len(chunks) + parks
     for way, number, chunk in chunks:
         if isinstance(way, Postponed):
-            waiting = _job(parent, Route(way.domain, ()), number, chunk, parts)
+            waiting = _job(parent, Route(way.domain, (), site=way.domain), number, chunk, parts)
             result.postponed.append((waiting, way.reply))
         else:
             result.jobs.append(_job(parent, way, number, chunk, parts))
@@ -102,14 +102,15 @@ def _job(
 ) -> DeliveryJob:
     # A job that comes back whole stays the same job, wherever it goes now.
     keeps_id = parts == 1 and parent.destination != ""
-    # A route's host may be the name of a domain in the same mail: the two must not share an id.
-    seed = f"static:{route.destination}" if route.static else route.destination
+    addresses = [recipient.address for recipient in recipients]
     return msgspec.structs.replace(
         parent,
-        id=parent.id if keeps_id else job_id(parent.id, seed, number),
+        id=parent.id if keeps_id else job_id(parent.id, route.key, number, *addresses),
         recipients=recipients,
         destination=route.destination,
         exchangers=route.exchangers,
         static=route.static,
+        site=route.site,
+        provider=route.provider,
         share=parent.share * parts,
     )

@@ -17,21 +17,20 @@ from services.router.splitting import Failure, Split
 from shared import metrics
 from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
-from shared.broker.topology import ACCEPTED, DUE, PARKED, lane_queue
+from shared.broker.topology import ACCEPTED, DUE, PARKED
 from shared.logs import clip, log_event
 from shared.mail.dsn import ReportedMail, failure_dsn
 from shared.mail.schedule import is_expired, next_delay_ms
 from shared.messages.codec import encode
 from shared.messages.ids import job_id
-from shared.messages.model import DeliveryJob, Event, MessageClass, Recipient
+from shared.messages.model import DeliveryJob, Event, Recipient
+from shared.plan.lanes import LanePlan
 from shared.settings.model import Settings
 from shared.settings.units import format_duration
 from shared.smtp.replies import Reply
 
-LANE = "default"
 STORE_DOWN = Reply(451, "4.3.0", "The content store does not answer")
 
-_LANES = {kind: lane_queue(LANE, 0, kind) for kind in MessageClass}
 _count_routed = metrics.routed_jobs.inc
 _count_dsn = metrics.dsns.labels("failed").inc
 _count_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
@@ -71,9 +70,12 @@ class Plan:
 
 
 class Successors:
-    """Makes plans. `clock` gives epoch seconds."""
+    """Makes plans. `lanes` tells where jobs belong; `clock` gives epoch seconds."""
 
-    def __init__(self, settings: SuccessorSettings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: SuccessorSettings, lanes: LanePlan, clock: Callable[[], float]
+    ) -> None:
+        self.lanes = lanes
         self._settings = settings
         self._clock = clock
 
@@ -110,13 +112,14 @@ class Successors:
         return plan
 
     def _send(self, plan: Plan, job: DeliveryJob, now: float) -> None:
-        plan.messages.append(Outgoing(_LANES[job.message_class], encode(job), job.id))
+        plan.messages.append(Outgoing(self.lanes.place(job).queue, encode(job), job.id))
         event = Event(
             kind="routed",
             at=now,
             mail_id=job.mail_id,
             job_id=job.id,
             destination=job.destination,
+            site=job.site,
             attempt=job.attempt,
         )
         plan.reports += (_count_routed, partial(log_event, event))
@@ -194,6 +197,7 @@ def _event(
         job_id=job.id,
         recipients=tuple(recipient.address for recipient in recipients),
         destination=job.destination,
+        site=job.site,
         reply=clip(str(reply)),
         reason=reason,
         attempt=job.attempt,

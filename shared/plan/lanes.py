@@ -42,12 +42,12 @@ class _Lane:
         """Whether it takes only some of a site's mail."""
         return bool(self.settings.match.tenants or self.settings.match.classes)
 
-    def may_hold(self, provider: str, site: str, domain: str) -> bool:
+    def may_hold(self, provider: str, site: str) -> bool:
         match = self.settings.match
         return (
             (not match.providers or provider in match.providers)
             and (not match.sites or site in match.sites)
-            and (not self.domains or domain in self.domains)
+            and (not self.domains or site in self.domains)
         )
 
     def takes(self, tenant: str, message_class: MessageClass) -> bool:
@@ -68,26 +68,34 @@ class _Slot:
 
 
 class LanePlan:
-    """The configured lanes under the configured limits."""
+    """The configured lanes under the configured limits. The last lane has to take everything.
+
+    Raises ValueError if it does not.
+    """
 
     def __init__(self, lanes: Sequence[LaneSettings], limits: LimitTable) -> None:
+        if not lanes or lanes[-1].name != DEFAULT_LANE:
+            raise ValueError(f"the last lane has to be {DEFAULT_LANE}")
         self._lanes = [
             _Lane(lane, frozenset(map(normal_domain, lane.match.domains))) for lane in lanes
         ]
         self._limits = limits
         self.domains = limits.domains.union(*(lane.domains for lane in self._lanes))
         """Domains that are sites of their own, since a lane or a limit names them."""
-        self._slots: dict[tuple[str, str, str], tuple[tuple[_Slot, ...], int]] = {}
+        self._slots: dict[tuple[str, str], tuple[tuple[_Slot, ...], int]] = {}
         self._queues: dict[tuple[str, int, MessageClass], str] = {}
+
+    def limits(self, provider: str, site: str) -> Limits:
+        """The limits of a site, undivided."""
+        return self._limits.find(provider, site, site)
 
     def limits_of(self, job: DeliveryJob) -> Limits:
         """The limits of the job's site, undivided."""
-        return self._limits.find(job.provider, job.site, job.destination)
+        return self.limits(job.provider, job.site)
 
     def place(self, job: DeliveryJob) -> Place:
         """Where the job belongs; it has a site."""
-        domain = job.destination if job.destination in self.domains else ""
-        key = (job.provider, job.site, domain)
+        key = (job.provider, job.site)
         found = self._slots.get(key)
         if found is None:
             if len(self._slots) >= CACHED_PLACES:
@@ -112,9 +120,9 @@ class LanePlan:
             queue = self._queues[key] = lane_queue(lane, partition, message_class.value)
         return queue
 
-    def _divide(self, provider: str, site: str, domain: str) -> tuple[tuple[_Slot, ...], int]:
-        lanes = self._reachable(provider, site, domain)
-        most = self._limits.find(provider, site, domain).divisible_by
+    def _divide(self, provider: str, site: str) -> tuple[tuple[_Slot, ...], int]:
+        lanes = self._reachable(provider, site)
+        most = self.limits(provider, site).divisible_by
         # The last one takes everything, so the others go first where there is nothing to divide.
         lanes = lanes[-most:]
         widths = [lane.settings.spread for lane in lanes]
@@ -128,10 +136,10 @@ class LanePlan:
             offset += width
         return tuple(slots), offset
 
-    def _reachable(self, provider: str, site: str, domain: str) -> list[_Lane]:
+    def _reachable(self, provider: str, site: str) -> list[_Lane]:
         found = []
         for lane in self._lanes:
-            if lane.may_hold(provider, site, domain):
+            if lane.may_hold(provider, site):
                 found.append(lane)
                 if not lane.conditional:
                     break

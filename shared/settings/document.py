@@ -20,7 +20,8 @@ from pydantic.fields import FieldInfo
 
 from shared.settings import units, values
 from shared.settings.load import ENV_DELIMITER, ENV_PREFIX
-from shared.settings.model import Section, Settings
+from shared.settings.model import Settings
+from shared.settings.section import Section
 
 EXAMPLE = Path("deploy/postroad.yaml")
 
@@ -50,6 +51,8 @@ _WORDS: dict[Callable[..., object], str] = {
     values.nameserver: "address:port",
     values.route_host: "host:port",
     values.route_domain: "domain",
+    values.site_domain: "domain",
+    values.short_name: "name",
     units.duration: "duration",
 }
 
@@ -131,6 +134,7 @@ def _type_words(annotation: object, metadata: tuple[object, ...]) -> str:
     for mark in metadata:
         if isinstance(mark, (AfterValidator, BeforeValidator)) and mark.func in _WORDS:
             return _WORDS[mark.func]
+    annotation = _required(annotation)
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *marks = get_args(annotation)
@@ -139,16 +143,16 @@ def _type_words(annotation: object, metadata: tuple[object, ...]) -> str:
         return f"list of {_plural(_type_words(get_args(annotation)[0], ()))}"
     if origin is Literal:
         return _choice(get_args(annotation))
-    return _simple_words(_required(annotation), metadata)
+    return _simple_words(annotation, metadata)
 
 
 def _plural(word: str) -> str:
-    return word if ":" in word else f"{word}s"
+    return word if ":" in word or "`" in word else f"{word}s"
 
 
 def _simple_words(annotation: object, metadata: tuple[object, ...]) -> str:
-    if annotation is int:
-        return _whole_number(metadata)
+    if annotation in {int, float}:
+        return _number("whole number" if annotation is int else "number", metadata)
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return _choice(tuple(annotation))
     words = {bool: "`true` or `false`", str: "text", Path: "path of a file"}
@@ -160,12 +164,13 @@ def _choice(choices: tuple[str, ...]) -> str:
     return f"{', '.join(marked[:-1])} or {marked[-1]}"
 
 
-def _whole_number(metadata: tuple[object, ...]) -> str:
-    least = next((mark.ge for mark in metadata if isinstance(mark, Ge)), None)
-    most = next((mark.le for mark in metadata if isinstance(mark, Le)), None)
+def _number(word: str, metadata: tuple[object, ...]) -> str:
+    bounds = [*metadata, *(part for mark in metadata for part in getattr(mark, "metadata", ()))]
+    least = next((mark.ge for mark in bounds if isinstance(mark, Ge)), None)
+    most = next((mark.le for mark in bounds if isinstance(mark, Le)), None)
     if most is not None:
-        return f"whole number, {least} to {most}"
-    return f"whole number, at least {least}" if least is not None else "whole number"
+        return f"{word}, {least} to {most}"
+    return f"{word}, at least {least}" if least is not None else word
 
 
 def _default(field: FieldInfo, inner: type[Section] | None) -> str:

@@ -53,6 +53,7 @@ class World:
                 "content_store": {"url": f"file://{folder}/content"},
                 "dns": asked.model_dump(),
                 "router": {"routes": [{"domains": ["static.test"], "hosts": ["127.0.0.1:2500"]}]},
+                "lanes": [{"name": "default", "partitions": 1}],
                 "delivery": {"retry_schedule": ["500ms"], "max_age": "1h"},
             }
         )
