@@ -78,17 +78,19 @@ def write_throughput(path: Path, runs: Sequence[Run], machine: Mapping[str, str]
         main=(TEMPLATES / "main.cf").read_text(),
         master=(TEMPLATES / "master.cf").read_text(),
     )
-    _write_section(path, "throughput", body)
+    write_section(path, "throughput", body)
 
 
 def write_memory(path: Path, table: str) -> None:
     """Renew the section on memory."""
-    _write_section(path, "memory", MEMORY.format(table=table))
+    write_section(path, "memory", MEMORY.format(table=table))
 
 
-def _write_section(path: Path, name: str, body: str) -> None:
+def write_section(path: Path, name: str, body: str) -> None:
+    """Renew one section of the page, and its head; the other sections stay."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = path.read_text() if path.exists() else HEAD
+    page = path.read_text() if path.exists() else ""
+    page = HEAD + "\n" + page[page.index("<!-- begin ") :] if "<!-- begin " in page else HEAD
     path.write_text(replace_section(page, name, body))
 
 
