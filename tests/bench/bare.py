@@ -50,6 +50,8 @@ class BareClient(asyncio.Protocol):
 
     async def exchange(self, octets: bytes, replies: int) -> None:
         """Write, and wait for that many replies."""
+        if self._transport.is_closing():
+            raise ConnectionError("connection lost")
         self._missing += replies
         self._done = asyncio.get_running_loop().create_future()
         self._transport.write(octets)

@@ -20,16 +20,16 @@ MODULE = "tests.bench.scheduler"
 TIMEOUT = 120.0
 
 
-def measure(quick: bool) -> str:
+def measure(quick: bool, module: str = MODULE) -> str:
     """What the benchmark of the scheduler prints. Raises `BenchError` if it fails."""
-    if importlib.util.find_spec(MODULE) is None:
-        raise BenchError(f"{MODULE} is not there")
-    command = [sys.executable, "-m", MODULE, *(["--quick"] if quick else [])]
+    if importlib.util.find_spec(module) is None:
+        raise BenchError(f"{module} is not there")
+    command = [sys.executable, "-m", module, *(["--quick"] if quick else [])]
     done = subprocess.run(
         command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=TIMEOUT
     )
     if done.returncode:
-        raise BenchError(f"{MODULE}: {done.stderr[-2000:]}")
+        raise BenchError(f"{module}: {done.stderr[-2000:]}")
     return done.stdout.strip()
 
 

@@ -157,8 +157,8 @@ def _row(speed: Speed, single: float) -> list[str]:
 TEXT = """## A slow world
 
 {machine}
-{sites} sites, each transaction takes {delay:.0f} ms, {octets} octets a message, at most {connections}
-connections to a site (for all workers together):
+{sites} sites, each transaction takes {delay:.0f} ms, {octets} octets a message, at most
+{connections} connections to a site (for all workers together):
 
 {table}
 ### How it is measured

@@ -1,4 +1,4 @@
-"""The handle on a world of receivers (`tests.bench.receiver`), and on sites that are no receivers."""
+"""A world of receivers (`tests.bench.receiver`) as its user sees it, and a site that is none."""
 
 from __future__ import annotations
 
