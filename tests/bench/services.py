@@ -113,7 +113,7 @@ def _row(case: Case, broker: str, runs: Runs, clients: References) -> list[str]:
         f"{used:.3f}",
         f"{case.wanted:.2f}",
         verdict(used <= case.wanted),
-        f"{medians[0] / used:.2f}" if medians[0] else "-",
+        f"{medians[0] / used:.2f}" if medians[0] and used else "-",
         f"{used / medians[1]:.2f}" if medians[1] else "-",
         f"{statistics.median(run.rate for run in own):,.0f}",
         f"{broker_used:.3f}" if broker_used else "-",
