@@ -40,7 +40,7 @@ References = Mapping[tuple[str, str], Sequence[float]]
 TEXT = """## One service at a time
 
 {machine}
-CPU milliseconds a message of one service, the others not running, that works off a full queue.
+CPU milliseconds a message of one service that works off a full queue, with nothing else to do.
 In the same run aiosmtplib as it is took "aiosmtplib / ours" times as much; postroad takes "ours /
 floor" times as much as a bare client. Both only send:
 
@@ -57,6 +57,8 @@ The clients themselves, CPU milliseconds a message:
   not count; what it has read ahead is the same at both moments.
 - CPU is that of the service's processes from /proc, all threads, user and system: that includes
   the embedded broker, which is part of the service. RabbitMQ's own is in a column beside.
+- No other service runs, but beside delivery the router, which is not counted: through it come again
+  jobs that delivery gives back.
 - Default settings but for the case with a new connection a message
   (`messages_per_connection: 1`): metrics and logs are on, a connection is renewed after 100
   messages, one site gets 20 connections. The next hop is Postfix's `smtp-sink` on loopback.
