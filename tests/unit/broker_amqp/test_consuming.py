@@ -43,6 +43,7 @@ class Channel:
     def basic_consume(self, _queue: str, callback: Any, on_cancel: Any) -> str:
         if self.missing:
             raise NotFound("no queue")
+        self.callback, self.on_cancel = callback, on_cancel
         for tag in sorted(self.open):
             callback(SimpleNamespace(delivery_info={"delivery_tag": tag}))
         return "consumer"
@@ -230,6 +231,41 @@ def test_a_missing_queue_costs_neither_the_connection_nor_a_round_trip_each_roun
     assert declared.renewed == 0
     stop(loop, work, absent)
     assert missing.closed
+
+
+class Late(Declared):
+    """While it declares anew, one more delivery of the channel that is given up comes in."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(small_topology())
+        self._channel = channel
+
+    def renew(self, connection: Any) -> None:
+        super().renew(connection)
+        self._channel.open = {1}
+        self._channel.basic_consume("work", self._channel.callback, None)
+        self._channel.open = set()
+
+
+def test_a_delivery_of_a_channel_that_is_given_up_is_not_taken_for_one_of_the_next(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    old, new = Channel(0), Channel(0)
+    seen: list[Any] = []
+    declared = Late(old)
+    work = Consuming(loop, small_topology(), declared)
+    work.opened(Server(old, new))
+    subscription = Subscription("work", 10, lambda messages, _generation: seen.extend(messages))
+    work.perform([Subscribe(subscription)])
+    before = subscription.generation
+    old.on_cancel("consumer")
+    while not declared.renewed:  # the thread ticks after each of its waits
+        loop.run_until_complete(asyncio.sleep(0.02))
+        work.tick(blocked=False)
+    work.tick(blocked=False)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert (declared.renewed, old.closed, subscription.generation > before) == (1, True, True)
+    assert (seen, dict(subscription.unsettled)) == ([], {})
 
 
 @pytest.mark.parametrize(
