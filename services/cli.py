@@ -32,7 +32,7 @@ def ingress(config: ConfigOption = None) -> None:
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("ingress", build, settings, settings.admin.ingress_port))
+    raise typer.Exit(run_service("ingress", build, settings, settings.admin.ingress_port, config))
 
 
 @app.command()
@@ -42,7 +42,7 @@ def router(config: ConfigOption = None) -> None:
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("router", build, settings, settings.admin.router_port))
+    raise typer.Exit(run_service("router", build, settings, settings.admin.router_port, config))
 
 
 @app.command()
@@ -52,7 +52,7 @@ def delivery(config: ConfigOption = None) -> None:
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("delivery", build, settings, settings.admin.delivery_port))
+    raise typer.Exit(run_service("delivery", build, settings, settings.admin.delivery_port, config))
 
 
 @app.command()
