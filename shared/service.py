@@ -46,7 +46,7 @@ class Service(Protocol):
 class Limited(Protocol):
     """A service that takes up new limits while it runs."""
 
-    def adopt(self, limits: LimitsSettings) -> None:
+    def set_limits(self, limits: LimitsSettings) -> None:
         """From now on these hold."""
 
 
@@ -119,7 +119,7 @@ async def _watching(
     if config is None:
         yield
         return
-    on_change = service.adopt if isinstance(service, Limited) else _of_no_concern
+    on_change = service.set_limits if isinstance(service, Limited) else _of_no_concern
     watch = SettingsWatch(config, settings, on_change)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.look_now)
     watch.start()

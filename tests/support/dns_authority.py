@@ -18,9 +18,13 @@ from shared.settings.model import DnsSettings
 Zone = dict[tuple[str, str], list[str]]
 """(owner with trailing dot, type) to rdata in master-file form."""
 
+LONGEST_CHAIN = 20
+
 
 class DnsAuthority(asyncio.DatagramProtocol):
     """Answers from `zone`; unknown owners are NXDOMAIN, unknown types empty answers.
+
+    A CNAME is followed as a full resolver does it, as far as the zone and `LONGEST_CHAIN` go.
 
     `rcodes` forces an answer code for an owner, `silent` owners get no answer, neither do the
     questions in `unheard`, and answers about `truncated` owners are cut over UDP. All may be
@@ -71,11 +75,21 @@ class DnsAuthority(asyncio.DatagramProtocol):
         response.flags |= dns.flags.AA | dns.flags.RA
         if owner in self.rcodes:
             response.set_rcode(self.rcodes[owner])
-        elif records := self.zone.get((owner, kind)):
+        else:
+            self._fill(response, owner, kind)
+        return response
+
+    def _fill(self, response: dns.message.Message, owner: str, kind: str) -> None:
+        for _ in range(LONGEST_CHAIN):
+            if (owner, kind) in self.zone or (owner, "CNAME") not in self.zone:
+                break
+            (target,) = self.zone[owner, "CNAME"]
+            response.answer.append(dns.rrset.from_text(owner, self.ttl, "IN", "CNAME", target))
+            owner = target
+        if records := self.zone.get((owner, kind)):
             response.answer.append(dns.rrset.from_text(owner, self.ttl, "IN", kind, *records))
         elif all(owner != known for known, _ in self.zone):
             response.set_rcode(dns.rcode.NXDOMAIN)
-        return response
 
 
 @contextlib.asynccontextmanager
