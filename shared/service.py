@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -66,24 +66,33 @@ def run_service(
     factory: ServiceFactory,
     settings: Settings,
     admin_port: int,
+    *,
+    lanes: Collection[str] | None = None,
     config: Path | None = None,
 ) -> int:
     """Run one service until SIGTERM or SIGINT; returns the exit code.
 
-    The file `config`, from which `settings` came, is watched, and read again at once on SIGHUP.
-    0 after a complete drain, 1 when the grace ran out. Raises `ConfigError`.
+    It uses the queues of `lanes`, None: of all. The file `config`, from which `settings` came, is
+    watched, and read again at once on SIGHUP. 0 after a complete drain, 1 when the grace ran out.
+    Raises `ConfigError`.
     """
     configure_logging(settings.logging, name)
     get_logger().info("configuration", settings=public_settings(settings))
-    return uvloop.run(_run(name, factory, settings, admin_port, config))
+    return uvloop.run(_run(name, factory, settings, admin_port, lanes=lanes, config=config))
 
 
 async def _run(
-    name: str, factory: ServiceFactory, settings: Settings, admin_port: int, config: Path | None
+    name: str,
+    factory: ServiceFactory,
+    settings: Settings,
+    admin_port: int,
+    *,
+    lanes: Collection[str] | None,
+    config: Path | None,
 ) -> int:
     now = asyncio.get_running_loop().time
     stop = _stop_on_signals()
-    broker = connect_broker(settings, name)
+    broker = connect_broker(settings, name, lanes)
     service = factory(settings, broker)
     metrics.broker_usable.set_function(lambda: broker.usable)
     admin = AdminServer(settings.admin.address, admin_port, lambda: _why_not(stop, broker, service))

@@ -256,6 +256,11 @@ class DeliverySettings(Section):
         parse_duration_ms("10m"),
         description="Time for the reply after the content (RFC 5321, 4.5.3.2.6).",
     )
+    heartbeat: Duration = Field(
+        parse_duration_ms("2s"),
+        description="How often a delivery worker tells the others that it lives. The partitions of "
+        "one that dies are taken over within three of them.",
+    )
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         500,
         json_schema_extra=in_units("jobs"),

@@ -17,7 +17,7 @@ from services.delivery.main import DeliveryService
 from services.demo.receiver import Receiver, Script, Stage
 from shared.broker.interface import Outgoing
 from shared.broker.parking import REASON
-from shared.broker.topology import ACCEPTED, DUE, PARKED, lane_queue
+from shared.broker.topology import ACCEPTED, DUE, PARKED, build_topology, lane_queue
 from shared.content.store import open_store
 from shared.dns.answers import AddressAnswer, Addresses, MxAnswer, NoRecords
 from shared.messages.codec import decode, encode
@@ -29,9 +29,12 @@ from shared.messages.model import (
     Recipient,
 )
 from shared.settings.model import ContentStoreSettings, DeliverySettings, Settings
+from shared.settings.shaping import LaneSettings, LimitsSettings, SiteLimits
 from shared.smtp.replies import Reply
 from tests.support.memory_broker import MemoryBroker
 
+TOPOLOGY = build_topology([1000], {"default": 1})
+ONE_PARTITION = (LaneSettings(name="default", partitions=1),)
 LANE = lane_queue("default", 0, "transactional")
 TEXT = b"Subject: x\r\n\r\n.dot\r\n..two\r\nbody\r\n"
 LATER = Reply(451, "4.3.0", "Later")
@@ -66,6 +69,7 @@ class Rig:
             "destination": "b.test",
             "exchangers": (MailExchanger(10, "mx.b.test", self.receiver.port),),
             "static": True,
+            "site": "b.test",
         }
         return DeliveryJob(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -80,14 +84,20 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    tmp_path: Path, script: Script | None = None, tls: ssl.SSLContext | None = None, **keys: object
+    tmp_path: Path,
+    script: Script | None = None,
+    tls: ssl.SSLContext | None = None,
+    limits: LimitsSettings | None = None,
+    **keys: object,
 ) -> AsyncIterator[Rig]:
     settings = Settings(
         content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
         delivery=DeliverySettings.model_validate({"retry_schedule": "1s", **keys}),
+        lanes=ONE_PARTITION,
+        limits=limits or LimitsSettings(),
     )
     async with Receiver(script, tls=tls) as receiver:
-        one = Rig(receiver, MemoryBroker(), settings)
+        one = Rig(receiver, MemoryBroker(TOPOLOGY), settings)
         await one.broker.start()
         await one.service.start()
         try:
@@ -96,6 +106,11 @@ async def rig(
             async with asyncio.timeout(5):
                 await one.service.drain()
             await one.broker.close()
+
+
+def at_most(**limits: float) -> LimitsSettings:
+    """These limits for every site."""
+    return LimitsSettings(default=SiteLimits.model_validate(limits))
 
 
 def retried(message: Outgoing) -> DeliveryJob:
@@ -224,7 +239,7 @@ async def test_after_421_the_next_job_has_a_new_connection(tmp_path: Path) -> No
 
 async def test_a_connection_serves_several_jobs_and_survives_refusals(tmp_path: Path) -> None:
     script = Script(refused=frozenset({"no@"}))
-    async with rig(tmp_path, script, connections_per_destination=1) as r:
+    async with rig(tmp_path, script, limits=at_most(connections=1)) as r:
         for address in ("a@b.test", "no@b.test", "c@b.test"):
             await r.give(r.job(address))
         await r.receiver.wait_for(2)
@@ -232,7 +247,7 @@ async def test_a_connection_serves_several_jobs_and_survives_refusals(tmp_path: 
 
 
 async def test_a_connection_is_closed_after_its_number_of_messages(tmp_path: Path) -> None:
-    async with rig(tmp_path, connections_per_destination=1, messages_per_connection=1) as r:
+    async with rig(tmp_path, limits=at_most(connections=1, messages_per_connection=1)) as r:
         await r.give(r.job())
         await r.give(r.job())
         await r.receiver.wait_for(2)
@@ -339,7 +354,7 @@ async def test_bytes_that_are_no_job_are_parked(tmp_path: Path) -> None:
 
 async def test_draining_finishes_what_began_and_gives_the_rest_back(tmp_path: Path) -> None:
     script = Script(delays={Stage.DOT: 0.1})
-    async with rig(tmp_path, script, connections_per_destination=1) as r:
+    async with rig(tmp_path, script, limits=at_most(connections=1)) as r:
         await r.give(r.job())
         await r.give(r.job("waiting@b.test"))
         await r.receiver.wait_for(lambda: any(b"DATA" in raw for raw in r.receiver.raw))

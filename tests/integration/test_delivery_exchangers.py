@@ -19,7 +19,7 @@ from shared.messages.model import AcceptedMail, MailExchanger, Recipient
 from shared.messages.outcome import Deferred
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply
-from tests.integration.test_delivery import LATER, NEVER, Loopback, Rig, retried, rig
+from tests.integration.test_delivery import LATER, NEVER, Loopback, Rig, at_most, retried, rig
 
 CLOSING = Reply(421, "4.3.2", "Closing")
 
@@ -118,7 +118,7 @@ async def test_a_refusal_on_a_reused_connection_to_a_worse_host_is_no_last_word_
     tmp_path: Path,
 ) -> None:
     async with (
-        rig(tmp_path, connections_per_destination=1) as r,
+        rig(tmp_path, limits=at_most(connections=1)) as r,
         Receiver(Script(refused=frozenset({"no@"}))) as worse,
     ):
         exchangers = both(r, worse)
@@ -168,7 +168,7 @@ async def test_a_host_that_failed_on_a_reused_connection_is_not_tried_again(
     tmp_path: Path,
 ) -> None:
     async with (
-        rig(tmp_path, connections_per_destination=1) as r,
+        rig(tmp_path, limits=at_most(connections=1)) as r,
         Receiver() as worse,
     ):
         exchangers = both(r, worse)
