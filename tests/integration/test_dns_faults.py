@@ -193,6 +193,7 @@ async def test_mail_goes_where_the_dns_says(tmp_path: Path, domain: str) -> None
         ("homeless.test", "5.4.4"),
         ("dangling.test", "5.4.4"),
         ("self.test", "5.4.6"),
+        ("second.test", "5.4.6"),
         ("selves.test", "5.4.6"),
     ],
 )
