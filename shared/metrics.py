@@ -79,11 +79,15 @@ ignored_heartbeats = Counter(
 )
 broker_usable = Gauge("postroad_broker_usable", "1 while the broker is connected and not blocked.")
 broker_reconnects = Counter("postroad_broker_reconnects", "Connections to the broker lost.")
+config_reloads = Counter(
+    "postroad_config_reloads", "Changed configuration files read while running.", ["result"]
+)
 dropped_log_lines = Counter("postroad_dropped_log_lines", "Log lines that could not be written.")
 
 _known(refused_messages, REFUSALS)
 _known(publish_failures, ("unavailable", "refused", "unroutable"))
 _known(delivery_attempts, OUTCOMES)
+_known(config_reloads, ("ok", "failed"))
 _known(failures, FAILURE_REASONS)
 _known(dsns, DSN_ACTIONS)
 _known(parked_messages, [reason.value for reason in ParkReason])

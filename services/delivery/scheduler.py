@@ -125,8 +125,7 @@ class Scheduler(Serving):
             connection.served >= limits.messages_per_connection
             or site.connections - site.closing > limits.connections - site.residual
             or site.partition.paused
-            or ((len(site.routes) > 1 or site.own)
-            and self._yields(connection, now))
+            or ((len(site.routes) > 1 or site.own) and self._yields(connection, now))
         ):
             self._close(connection)
         elif site.pace is None and self._go_on(connection, now):
