@@ -21,6 +21,8 @@ OUTCOMES = ("delivered", "deferred", "failed", "unknown")
 FAILURE_REASONS = (
     "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other",
 )  # fmt: skip
+TLS_RESULTS = ("full", "resumed", "failed")
+UNCERTAIN_POLICIES = ("retry", "sent", "hold")
 DSN_ACTIONS = ("failed", "delayed", "delivered")
 REFUSALS = ("syntax", "auth", "relay", "size", "content", "recipients", "ours", "blocked", "load")
 
@@ -49,6 +51,14 @@ dsns = Counter("postroad_dsn", "Delivery status notifications published.", ["act
 parked_messages = Counter(
     "postroad_parked_messages", "Messages moved to the parking queue.", ["reason"]
 )
+uncertain_outcomes = Counter(
+    "postroad_uncertain_outcomes",
+    "Recipients whose receiver was lost between the content and its reply, by what was done.",
+    ["policy"],
+)
+tls_handshakes = Counter(
+    "postroad_tls_handshakes", "TLS with next hops: full, resumed, or failed.", ["result"]
+)
 in_flight = Gauge("postroad_in_flight_jobs", "Jobs or mails this process holds unsettled.")
 pool_connections = Gauge("postroad_pool_connections", "Open connections to next hops.")
 queue_seconds = Histogram(
@@ -66,5 +76,7 @@ _known(publish_failures, ("unavailable", "refused", "unroutable"))
 _known(delivery_attempts, OUTCOMES)
 _known(failures, FAILURE_REASONS)
 _known(dsns, DSN_ACTIONS)
+_known(uncertain_outcomes, UNCERTAIN_POLICIES)
+_known(tls_handshakes, TLS_RESULTS)
 _known(parked_messages, [reason.value for reason in ParkReason])
 _known(queue_seconds, ("delivered", "failed"))

@@ -14,7 +14,8 @@ from typing import cast
 
 from services.delivery.attempt import Limits, Result, transact
 from services.delivery.classify import overruled
-from services.delivery.client import NextHop, PipelinedProtocol
+from services.delivery.client import PipelinedProtocol
+from services.delivery.hop import NextHop
 from services.delivery.opening import Opener
 from services.delivery.work import Owner, Work
 from shared import metrics
@@ -23,9 +24,6 @@ from shared.messages.model import MessageClass
 from shared.messages.outcome import Outcome
 from shared.settings.model import DeliverySettings
 from shared.settings.shaping import SiteLimits
-
-GOODBYE = 5.0
-"""Seconds a peer has to answer QUIT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +155,9 @@ class Destination:
                 work = await self._next(hop, link)
             return None
         finally:
-            await _leave(link)
+            await hop.leave()
             self._open -= 1
             metrics.pool_connections.dec()
-            hop.close()
 
     async def _attempt(
         self, hop: NextHop, link: PipelinedProtocol, offered: dict[str, str], work: Work
@@ -192,9 +189,8 @@ class Destination:
             self._tools.owner.finish(work, work.outcomes())
             return True
         work.walk.spoken = True
-        if hop.place is not None:
-            work.walk.tried.add(hop.place)
-            work.walk.failures.append((hop.place.preference, result.trouble))
+        work.walk.tried.add(hop.place)
+        work.walk.failures.append((hop.place.preference, result.trouble))
         if self._draining:
             self._tools.owner.release(work)
         return self._draining
@@ -237,8 +233,3 @@ class Destination:
             timer.cancel()
             if waiter in self._idle:
                 self._idle.remove(waiter)
-
-
-async def _leave(link: PipelinedProtocol) -> None:
-    if link.usable:
-        await link.send(b"QUIT\r\n", 1, GOODBYE)[0]

@@ -30,7 +30,6 @@ from shared.smtp.replies import Reply
 
 _STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"))
 _dsn_published = metrics.dsns.labels("failed").inc
-_dsn_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
 
 
 def is_safe(content: bytes) -> bool:
@@ -137,7 +136,7 @@ class Handling:
         if following.messages:
             self._forward(work, following, lambda: report(work.job, decision, now))
             return
-        # custody: the next hop answered 250 for every recipient.
+        # custody: the next hop answered 250 for every recipient, or is believed to have.
         work.delivery.ack()
         self._let_go(work)
         report(work.job, decision, now)
@@ -166,8 +165,8 @@ class Handling:
     def _count(self, following: Successors) -> None:
         if following.dsn:
             _dsn_published()
-        if following.parked:
-            _dsn_parked()
+        for reason in following.parked:
+            metrics.parked_messages.labels(reason.value).inc()
 
     def _let_go(self, work: Work, *, settled: bool = True) -> None:
         """The work is over; with it its copies, each of which may be a message of its own."""

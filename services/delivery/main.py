@@ -9,6 +9,7 @@ from services.delivery.destination import Tools
 from services.delivery.handling import Handling
 from services.delivery.opening import Opener
 from services.delivery.pool import Pool
+from services.delivery.upload import Times
 from shared.broker.interface import Broker, Consumer
 from shared.broker.topology import lane_queue
 from shared.content.interface import ContentStore
@@ -31,7 +32,7 @@ class DeliveryService:
         self._broker = broker
         self._prefetch = delivery.prefetch
         self._handling = Handling(settings, store)
-        limits = Limits(delivery.command_timeout / 1000, delivery.final_dot_timeout / 1000)
+        limits = Limits(Times.of(delivery.timeouts))
         opener = Opener(settings, resolver, random.SystemRandom())
         self._pool = Pool(Tools(delivery, limits, settings.limits.default, opener, self._handling))
         self._handling.attach(self._pool)

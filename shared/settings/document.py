@@ -20,7 +20,8 @@ from pydantic.fields import FieldInfo
 
 from shared.settings import units, values
 from shared.settings.load import ENV_DELIMITER, ENV_PREFIX
-from shared.settings.model import Section, Settings
+from shared.settings.model import Settings
+from shared.settings.section import Section
 
 EXAMPLE = Path("deploy/postroad.yaml")
 
@@ -131,6 +132,7 @@ def _type_words(annotation: object, metadata: tuple[object, ...]) -> str:
     for mark in metadata:
         if isinstance(mark, (AfterValidator, BeforeValidator)) and mark.func in _WORDS:
             return _WORDS[mark.func]
+    annotation = _required(annotation)
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *marks = get_args(annotation)
@@ -139,7 +141,9 @@ def _type_words(annotation: object, metadata: tuple[object, ...]) -> str:
         return f"list of {_plural(_type_words(get_args(annotation)[0], ()))}"
     if origin is Literal:
         return _choice(get_args(annotation))
-    return _simple_words(_required(annotation), metadata)
+    if origin is dict:
+        return f"mapping of names to {_type_words(get_args(annotation)[1], ())}"
+    return _simple_words(annotation, metadata)
 
 
 def _plural(word: str) -> str:
@@ -148,7 +152,9 @@ def _plural(word: str) -> str:
 
 def _simple_words(annotation: object, metadata: tuple[object, ...]) -> str:
     if annotation is int:
-        return _whole_number(metadata)
+        return f"whole {_number(metadata)}"
+    if annotation is float:
+        return _number(metadata)
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return _choice(tuple(annotation))
     words = {bool: "`true` or `false`", str: "text", Path: "path of a file"}
@@ -160,12 +166,12 @@ def _choice(choices: tuple[str, ...]) -> str:
     return f"{', '.join(marked[:-1])} or {marked[-1]}"
 
 
-def _whole_number(metadata: tuple[object, ...]) -> str:
+def _number(metadata: tuple[object, ...]) -> str:
     least = next((mark.ge for mark in metadata if isinstance(mark, Ge)), None)
     most = next((mark.le for mark in metadata if isinstance(mark, Le)), None)
     if most is not None:
-        return f"whole number, {least} to {most}"
-    return f"whole number, at least {least}" if least is not None else "whole number"
+        return f"number, {least} to {most}"
+    return f"number, at least {least}" if least is not None else "number"
 
 
 def _default(field: FieldInfo, inner: type[Section] | None) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from shared.settings.document import EXAMPLE, configuration_page, row, sections
-from shared.settings.model import RouterSettings, Section, Settings
+from shared.settings.model import RouterSettings, Settings
+from shared.settings.section import Section
 
 ROOT = Path(__file__).parents[3]
 
