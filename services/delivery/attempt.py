@@ -57,7 +57,7 @@ async def transact(
     refusal = obstacle(job, content, offered)
     if refusal is not None:
         return Result((Failed(refusal, "message"),) * len(job.recipients))
-    if link.resetting:
+    if link.reset is not None:
         await link.wait_reset()
     if not link.usable:
         return _undecided(link.loss or _CLOSED, len(job.recipients))
@@ -75,11 +75,14 @@ def judge(said: Said, loss: Reply | None, count: int) -> Result:
         return _undecided(loss, count) if final is None else _uncertain(loss, count)
     if final is not None and mail is loss:
         return _uncertain(mail, count)
-    if not mail.positive:
+    if mail.code >= 300:
         outcome = classify(mail, Stage.MAIL)
         decided = isinstance(outcome, Failed)
         return Result((outcome,) * count) if decided else _undecided(mail, count)
-    outcomes = tuple(_outcome(said, reply, loss) for reply in said.recipients)
+    accepted = _accepted(said, loss)
+    outcomes = tuple(
+        accepted if reply.code < 300 else _refused(reply, said, loss) for reply in said.recipients
+    )
     if None not in outcomes:
         return Result(outcomes)
     trouble = _trouble(said, loss)
@@ -94,18 +97,20 @@ def _uncertain(loss: Reply, count: int) -> Result:
     return Result((Unknown(loss),) * count)
 
 
-def _outcome(said: Said, recipient: Reply, loss: Reply | None) -> Outcome | None:
-    final = said.final
-    if not recipient.positive:
-        if recipient.code != CLOSING:
-            return classify(recipient, Stage.RCPT)
-        return Unknown(recipient) if final is not None and recipient is loss else None
-    if final is None:
-        refusal = said.refusal
-        if refusal is None or refusal.code == CLOSING:
-            return None
-        return classify(refusal, Stage.DATA)
-    return Unknown(final) if final is loss else classify(final, Stage.DOT)
+def _accepted(said: Said, loss: Reply | None) -> Outcome | None:
+    """What became of the recipients whose RCPT was accepted."""
+    final, refusal = said.final, said.refusal
+    if final is not None:
+        return Unknown(final) if final is loss else classify(final, Stage.DOT)
+    if refusal is None or refusal.code == CLOSING:
+        return None
+    return classify(refusal, Stage.DATA)
+
+
+def _refused(recipient: Reply, said: Said, loss: Reply | None) -> Outcome | None:
+    if recipient.code != CLOSING:
+        return classify(recipient, Stage.RCPT)
+    return Unknown(recipient) if said.final is not None and recipient is loss else None
 
 
 def _trouble(said: Said, loss: Reply | None) -> Reply:

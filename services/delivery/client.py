@@ -11,7 +11,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from aiosmtplib import SMTPResponse, SMTPServerDisconnected
 from aiosmtplib.protocol import SMTPProtocol
@@ -49,7 +48,7 @@ class _Batch:
 
 
 class PipelinedProtocol(SMTPProtocol):
-    """One connection. `loss` is None while it can be used.
+    """One connection. `loss` is None while it can be used; `wait_reset` while `reset` is not None.
 
     No reply is waited for beyond `not_after`, in the loop's time, whatever each step may take,
     but that which a patient batch ends with. `heard` is when the peer was last heard, `chunks_told`
@@ -57,12 +56,10 @@ class PipelinedProtocol(SMTPProtocol):
     transaction has begun.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        connection_lost_callback: Callable[[SMTPProtocol], None] | None = None,
-    ) -> None:
-        super().__init__(loop, connection_lost_callback)
+    transport: asyncio.Transport | None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self.loss: Reply | None = None
         self.closing = False
         self.on_loss: Callable[[], None] = _nobody
@@ -73,11 +70,11 @@ class PipelinedProtocol(SMTPProtocol):
         self._reader = ReplyReader()
         self._buffer = self._reader.rest  # aiosmtplib empties it at STARTTLS
         self._expected: deque[_Batch] = deque()
-        self._greeting: asyncio.Future[list[Reply]] | None = None
-        self._reset: asyncio.Future[list[Reply]] | None = None
+        self.reset: asyncio.Future[list[Reply]] | None = None
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._greeting = self.expect((math.inf,))
 
     @property
     def usable(self) -> bool:
@@ -89,11 +86,6 @@ class PipelinedProtocol(SMTPProtocol):
         """Whether it can hardly be that the peer is about to close because nothing happens."""
         return self._loop.time() - self.heard < LATELY
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Expect the greeting."""
-        super().connection_made(transport)
-        self._greeting = self.expect((math.inf,))
-
     def ask(
         self, data: bytes, seconds: Sequence[float], *, patient: bool = False
     ) -> asyncio.Future[list[Reply]]:
@@ -102,85 +94,82 @@ class PipelinedProtocol(SMTPProtocol):
         Each reply may take its `seconds` after the one before. The future never fails: `loss` is
         the reply of a lost link.
         """
-        future = self.expect(seconds, patient=patient)
-        if self.loss is None:
-            self._allow_next()
-            cast("asyncio.WriteTransport", self.transport).write(data)
+        transport = self.transport
+        if self._expected or self.closing or self.loss is not None or transport is None:
+            future = self.expect(seconds, patient=patient)
+            self.finish(data)
+            return future
+        future = self._loop.create_future()
+        self._expected.append(_Batch(future, seconds, patient))
+        self._allow_next(self._loop.time())
+        transport.write(data)
         return future
 
     def expect(
         self, seconds: Sequence[float], *, patient: bool = False
     ) -> asyncio.Future[list[Reply]]:
         """As `ask`, for what is still to be written. No time runs yet."""
-        batch = _Batch(self._loop.create_future(), seconds, patient)
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        batch = _Batch(future, seconds, patient)
         if self.closing and self.loss is None:
             self.lose("the peer is about to close it")
         if self.loss is None:
             self._expected.append(batch)
         else:
             batch.finish(self.loss)
-        return batch.future
+        return future
+
+    def finish(self, data: bytes) -> None:
+        """Write the last of what `expect` was called for."""
+        transport = self.transport
+        if self.loss is None and transport is not None:
+            self._allow_next(self._loop.time())
+            transport.write(data)
 
     async def push(self, data: bytes | memoryview, seconds: float) -> None:
         """Write; return when the peer took most of it, or the link is lost after `seconds`."""
-        if self.loss is not None:
+        transport = self.transport
+        if self.loss is not None or transport is None:
             return
         self._allow(seconds)
-        cast("asyncio.WriteTransport", self.transport).write(data)
+        transport.write(data)
         if self._paused:
             try:
                 await self._drain_helper()
             except OSError as error:
                 self.lose(str(error))
 
-    def finish(self, data: bytes | memoryview) -> None:
-        """Write the last of what `expect` was called for."""
-        if self.loss is None:
-            self._allow_next()
-            cast("asyncio.WriteTransport", self.transport).write(data)
-
     def reset_after(self, data: bytes, seconds: Sequence[float]) -> None:
         """Write what clears the transaction. Its replies are awaited by `wait_reset`."""
         if self.usable:
-            self._reset = self.ask(data, seconds)
-
-    @property
-    def resetting(self) -> bool:
-        """Whether `wait_reset` is to be called before another transaction."""
-        return self._reset is not None
+            self.reset = self.ask(data, seconds)
 
     async def wait_reset(self) -> None:
         """Return when no transaction is open. A peer that refuses RSET is not used any more."""
-        if self._reset is not None:
-            replies = await self._reset
-            self._reset = None
+        if self.reset is not None:
+            replies = await self.reset
+            self.reset = None
             self.closing = self.closing or not replies[-1].positive
 
-    # What aiosmtplib calls to send rare commands. It gives `None` for no timeout.
+    async def greeting(self, seconds: float) -> Reply:
+        """The reply that nobody asks for."""
+        if self.loss is None and self._expected:
+            self._allow(seconds)
+        return (await self._greeting)[0]
 
     async def read_response(self, timeout: float | None = None) -> SMTPResponse:
-        """The greeting, or the reply to what aiosmtplib has just written."""
-        future, self._greeting = self._greeting or self.expect((timeout or math.inf,)), None
+        """The reply to STARTTLS, which aiosmtplib has just written."""
+        future = self.expect((timeout or math.inf,))
         if self.loss is None:
-            self._allow(timeout or math.inf)
-        return self._response((await future)[0])
-
-    async def execute_command(self, *args: bytes, timeout: float | None = None) -> SMTPResponse:
-        """One command and its reply. Raises SMTPServerDisconnected."""
-        line = b" ".join(args)
-        if b"\r" in line or b"\n" in line:
-            raise ValueError("a command is one line")
-        return self._response((await self.ask(line + b"\r\n", (timeout or math.inf,)))[0])
+            self._allow_next(self._loop.time())
+        (reply,) = await future
+        self.check(reply)
+        return SMTPResponse(reply.code, str(reply).partition(" ")[2])
 
     def check(self, reply: Reply) -> None:
         """Raises SMTPServerDisconnected if it is the loss of the connection."""
         if reply is self.loss:
             raise SMTPServerDisconnected(reply.text)
-
-    def _response(self, reply: Reply) -> SMTPResponse:
-        self.check(reply)
-        text = f"{reply.enhanced} {reply.text}" if reply.enhanced else reply.text
-        return SMTPResponse(reply.code, text)
 
     # What the transport calls.
 
@@ -195,11 +184,12 @@ class PipelinedProtocol(SMTPProtocol):
                 self.lose(f"a reply that nobody asked for: {str(reply)[:80]}")
                 return
             batch = expected[0]
-            batch.replies.append(reply)
-            if len(batch.replies) == len(batch.seconds):
+            got = batch.replies
+            got.append(reply)
+            if len(got) == len(batch.seconds):
                 expected.popleft()
                 if not batch.future.done():
-                    batch.future.set_result(batch.replies)
+                    batch.future.set_result(got)
             if reply.code == CLOSING:
                 self._close_after(reply)
                 return
@@ -234,23 +224,28 @@ class PipelinedProtocol(SMTPProtocol):
         self.lose(str(exc) if exc else "the connection was closed")
         super().connection_lost(exc)
 
-    def _allow_next(self, now: float | None = None) -> None:
+    def _allow_next(self, now: float) -> None:
         """The next reply may take its time from now on."""
         batch = self._expected[0]
         got = len(batch.replies)
-        last = batch.patient and got + 1 == len(batch.seconds)
-        self._allow(batch.seconds[got], now, math.inf if last else self.not_after)
-
-    def _allow(self, seconds: float, now: float | None = None, end: float | None = None) -> None:
-        """Lose the connection when the time is over; one timer serves many commands."""
-        now = self._loop.time() if now is None else now
-        deadline = min(now + seconds, self.not_after if end is None else end)
+        deadline = now + batch.seconds[got]
+        if deadline > self.not_after and not (batch.patient and got + 1 == len(batch.seconds)):
+            deadline = self.not_after
         self._deadline = deadline
         if deadline < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = deadline
-            self._timer = self._loop.call_at(deadline, self._late)
+            self._set_timer(deadline)
+
+    def _allow(self, seconds: float) -> None:
+        """Lose the connection when the time is over; one timer serves many commands."""
+        self._deadline = deadline = min(self._loop.time() + seconds, self.not_after)
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
+
+    def _set_timer(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self._loop.call_at(deadline, self._late)
 
     def _late(self) -> None:
         self._timer, self._timer_at = None, math.inf
@@ -259,8 +254,7 @@ class PipelinedProtocol(SMTPProtocol):
         if self._loop.time() >= self._deadline:
             self.lose("the peer took too long")
         elif self._deadline < math.inf:
-            self._timer_at = self._deadline
-            self._timer = self._loop.call_at(self._deadline, self._late)
+            self._set_timer(self._deadline)
 
     def lose(self, why: str) -> None:
         """Drop the connection."""
@@ -274,7 +268,7 @@ class PipelinedProtocol(SMTPProtocol):
             self._timer.cancel()
             self._timer = None
         if self.transport is not None:
-            cast("asyncio.WriteTransport", self.transport).abort()
+            self.transport.abort()
         expected = list(self._expected)
         self._expected.clear()
         for batch in expected:

@@ -145,7 +145,7 @@ class Destination:
 
     async def _serve(self, hop: NextHop, work: Work | None) -> Work | None:
         """Job after job; returns the one that has to go on at another host."""
-        link, offered = hop.link, dict(hop.esmtp_extensions)
+        link, offered = hop.link, hop.extensions
         self._open += 1
         metrics.pool_connections.inc()
         try:

@@ -23,19 +23,16 @@ class Said:
     """The replies of one transaction.
 
     `refusal` answers DATA or a part of the content; `final` the whole content, None if it was not
-    sent to its end. `garbled`: a reply came in the wrong place, so that none can be relied on.
+    sent to its end. `wanted`: somebody is to get it. `garbled`: a reply came in the wrong place,
+    so that none can be relied on.
     """
 
     mail: Reply
     recipients: Sequence[Reply] = ()
     refusal: Reply | None = None
     final: Reply | None = None
+    wanted: bool = False
     garbled: bool = False
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody is to get the content."""
-        return self.mail.positive and any(reply.positive for reply in self.recipients)
 
 
 async def talk(
@@ -57,11 +54,14 @@ async def talk(
         if said.wanted and said.refusal is None and not said.garbled and link.usable:
             said.refusal, said.final = await send(link, content, times, pipelining=pipelining)
             said.garbled = said.refusal is not None and said.refusal.code < 400
-    if said.final is not None and said.final is not link.loss:
-        _check_final(link, said, suspect=chunking and not first)
+    final = said.final
+    if final is not None and final is not link.loss:
+        said.garbled = said.garbled or _is_misplaced(final, said, suspect=chunking and not first)
+        if final.code < 300 and "chunking" in offered:
+            link.chunks_told = _tells(final, said.recipients)
     if said.garbled:
         link.lose("a reply in the wrong place")
-    elif said.mail.positive and (said.final is None or (chunking and not said.final.positive)):
+    elif said.mail.code < 300 and (final is None or (chunking and final.code >= 300)):
         # The state after a refused BDAT is indeterminate (RFC 3030, 2).
         link.reset_after(b"RSET\r\n", (times.mail,))
     return said
@@ -74,8 +74,7 @@ async def _one_write(
     data = b"".join((*commands, b"BDAT %d LAST\r\n" % len(content), content))
     seconds = (times.mail, *(times.rcpt,) * (len(commands) - 1), times.final_dot)
     mail, *recipients, final = await link.ask(data, seconds, patient=True)
-    said = Said(mail, recipients, None, final)
-    said.garbled = _misplaced(said)
+    said = _checked(Said(mail, recipients, None, final), None)
     if any(reply.code == CLOSING and reply is not link.loss for reply in (mail, *recipients)):
         said.final = None  # who says that it closes takes no content
     return said
@@ -84,12 +83,12 @@ async def _one_write(
 async def _pipelined(
     link: PipelinedProtocol, commands: Sequence[bytes], times: Times, data: bool
 ) -> Said:
-    seconds = [times.mail] + [times.rcpt] * (len(commands) - 1)
+    envelope = (times.mail, *(times.rcpt,) * (len(commands) - 1))
     if not data:
-        mail, *recipients = await link.ask(b"".join(commands), seconds)
+        mail, *recipients = await link.ask(b"".join(commands), envelope)
         return _checked(Said(mail, recipients), None)
-    seconds.append(times.data)
-    mail, *recipients, go_ahead = await link.ask(b"".join((*commands, b"DATA\r\n")), seconds)
+    written = b"".join((*commands, b"DATA\r\n"))
+    mail, *recipients, go_ahead = await link.ask(written, (*envelope, times.data))
     said = _checked(Said(mail, recipients), go_ahead)
     if go_ahead.code == 354 and not said.wanted and not said.garbled:
         # All were refused, and yet the peer waits for a content (RFC 2920, 3.1).
@@ -102,50 +101,49 @@ async def _stepwise(
 ) -> Said:
     (mail,) = await link.ask(commands[0], (times.mail,))
     said = Said(mail)
-    if mail.positive:
+    if mail.code < 300:
         seconds = (times.rcpt,)
         said.recipients = [(await link.ask(line, seconds))[0] for line in commands[1:]]
     go_ahead = None
+    _checked(said, None)
     if data and said.wanted and link.usable:
         (go_ahead,) = await link.ask(b"DATA\r\n", (times.data,))
     return _checked(said, go_ahead)
 
 
 def _checked(said: Said, go_ahead: Reply | None) -> Said:
-    said.garbled = _misplaced(said)
+    """Replies are 2yz to 5yz; 354 belongs to DATA only, and to nothing else."""
+    for reply in said.recipients:
+        if reply.code < 300:
+            said.wanted = True
+        elif reply.code < 400:
+            said.garbled = True
+    if said.mail.code >= 300:
+        said.wanted = False
+        said.garbled = said.garbled or said.mail.code < 400
     if go_ahead is not None and go_ahead.code != 354:
         said.refusal = go_ahead
         said.garbled = said.garbled or go_ahead.code < 400
     return said
 
 
-def _misplaced(said: Said) -> bool:
-    """354 belongs to DATA only."""
-    return said.mail.code < 400 and not (
-        said.mail.positive and all(not 300 <= reply.code < 400 for reply in said.recipients)
-    )
-
-
-def _check_final(link: PipelinedProtocol, said: Said, *, suspect: bool) -> None:
-    """Whether the reply to the content can be one.
+def _is_misplaced(final: Reply, said: Said, *, suspect: bool) -> bool:
+    """Whether the reply to the content cannot be one.
 
     The 354 in the middle of DATA shows that replies are in step. With BDAT one reply too many to
     an earlier transaction would make the reply to RCPT count for the content, so on a connection
     that is `suspect` for having had one the reply has to say that it is not about an address.
     """
-    final = said.final
-    assert final is not None
-    about_content = _is_about_content(final)
-    said.garbled = (
-        said.garbled
-        or 300 <= final.code < 400
-        or (final.positive and not said.wanted)
-        or (suspect and said.wanted and not about_content)
+    if not said.wanted:
+        return final.code < 400
+    return 300 <= final.code < 400 or (suspect and not _is_about_content(final))
+
+
+def _tells(final: Reply, recipients: Sequence[Reply]) -> bool:
+    """Whether this peer's replies to a content can be told from those to RCPT."""
+    return _is_about_content(final) and not any(
+        reply.code < 300 and _is_about_content(reply) for reply in recipients
     )
-    if final.positive:
-        link.chunks_told = about_content and not any(
-            reply.positive and _is_about_content(reply) for reply in said.recipients
-        )
 
 
 def _is_about_content(reply: Reply) -> bool:

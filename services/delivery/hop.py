@@ -1,17 +1,16 @@
-"""A connection to a next hop that is past EHLO: aiosmtplib's client around our protocol.
+"""A connection to a next hop: greeting, EHLO, STARTTLS and QUIT on our protocol.
 
-Connecting and STARTTLS are the library's. EHLO is ours, since it is said once a connection, and
-the list of extensions is all that is wanted of its reply.
+The list of extensions is all that is wanted of the reply to EHLO. STARTTLS is aiosmtplib's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable
 
-from aiosmtplib import SMTP, SMTPConnectResponseError, SMTPResponse, SMTPServerDisconnected
-from aiosmtplib.errors import SMTPHeloError
+from aiosmtplib.errors import SMTPConnectResponseError, SMTPHeloError
 
 from services.delivery.candidates import Candidate
 from services.delivery.client import PipelinedProtocol
@@ -20,16 +19,13 @@ from shared.settings.sending import TimeoutSettings
 from shared.smtp.replies import Reply
 
 
-class NextHop(SMTP):
-    """Connects to `place`.
+class NextHop:
+    """A connection to `place`, from `connect` on.
 
-    `served` counts transactions, `better_failure` is the transient failure of a better mail
-    exchanger than `place`, if any. `esmtp_extensions` has the keywords in lower case.
+    `extensions` has the keywords in lower case. `served` counts transactions, `better_failure` is
+    the transient failure of a better mail exchanger than `place`, if any. `before_leave` is called
+    while the connection still stands.
     """
-
-    protocol: PipelinedProtocol | None
-    served = 0
-    better_failure: Outcome | None = None
 
     def __init__(
         self,
@@ -38,75 +34,91 @@ class NextHop(SMTP):
         timeouts: TimeoutSettings,
         before_leave: Callable[[NextHop], None],
     ) -> None:
-        super().__init__(
-            hostname=place.address, port=place.port, local_hostname=hostname, start_tls=False
-        )
         self.place = place
-        self.timeouts = timeouts
+        self.extensions: dict[str, str] = {}
+        self.served = 0
+        self.better_failure: Outcome | None = None
+        self._hostname = hostname
+        self._timeouts = timeouts
         self._before_leave = before_leave
-        self._hello = hostname.encode("ascii")
+        self._link: PipelinedProtocol | None = None
 
     @property
     def link(self) -> PipelinedProtocol:
-        """The connection. Raises SMTPServerDisconnected if there is none."""
-        if self.protocol is None:
-            raise SMTPServerDisconnected("not connected")
-        return self.protocol
+        """The connection; only after `connect`."""
+        assert self._link is not None
+        return self._link
 
-    async def _create_connection(self, timeout: float | None) -> SMTPResponse:
+    async def connect(self, not_after: float) -> None:
+        """Connect and take the greeting. Raises OSError, SMTPException.
+
+        `not_after`, in the loop's time, bounds this and what follows.
+        """
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self.timeouts.connect / 1000):
-            self.transport, self.protocol = await loop.create_connection(
-                lambda: PipelinedProtocol(loop, self._on_connection_lost),
-                host=self.place.address,
-                port=self.place.port,
+        end = min(loop.time() + self._timeouts.connect / 1000, not_after)
+        async with asyncio.timeout_at(end):
+            _, link = await loop.create_connection(
+                lambda: PipelinedProtocol(loop), self.place.address, self.place.port
             )
-        response = await self.protocol.read_response(self.timeouts.greeting / 1000)
-        if response.code != 220:
-            raise SMTPConnectResponseError(response.code, response.message)
-        return response
+        self._link = link
+        link.not_after = not_after
+        reply = await link.greeting(self._timeouts.greeting / 1000)
+        link.check(reply)
+        if reply.code != 220:
+            raise SMTPConnectResponseError(*_parts(reply))
 
     async def greet(self) -> None:
         """EHLO, or HELO where that is refused. Raises SMTPException."""
         reply = await self._say(b"EHLO")
         if reply.code == 250:
-            self.esmtp_extensions = extensions(reply)
+            self.extensions = extensions(reply)
             return
-        self.esmtp_extensions = {}
+        self.extensions = {}
         if reply.permanent:
             reply = await self._say(b"HELO")
         if reply.code != 250:
-            raise SMTPHeloError(reply.code, str(reply).partition(" ")[2])
+            raise SMTPHeloError(*_parts(reply))
 
     async def _say(self, verb: bytes) -> Reply:
-        link = self.link
-        seconds = (self.timeouts.ehlo / 1000,)
-        (reply,) = await link.ask(b"%b %b\r\n" % (verb, self._hello), seconds)
-        link.check(reply)
+        line = b"%b %b\r\n" % (verb, self._hostname.encode("ascii"))
+        (reply,) = await self.link.ask(line, (self._timeouts.ehlo / 1000,))
+        self.link.check(reply)
         return reply
 
     async def secure(self, context: ssl.SSLContext) -> None:
         """STARTTLS, then EHLO anew (RFC 3207, 4.2). Raises SMTPException, OSError, ValueError."""
-        link = self.link
-        await link.start_tls(context, self.place.host, timeout=self.timeouts.tls / 1000)
-        self.transport = link.transport
+        left = self.link.not_after - asyncio.get_running_loop().time()
+        seconds = min(self._timeouts.tls / 1000, max(left, 0.001))
+        await self.link.start_tls(context, self.place.host, timeout=seconds)
         await self.greet()
 
     @property
     def ssl_object(self) -> ssl.SSLObject | None:
         """What tells about TLS, None in clear text."""
-        if self.transport is None:
+        transport = self.link.transport
+        if transport is None:
             return None
-        found: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
+        found: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         return found
 
     async def leave(self) -> None:
         """QUIT, where somebody is left to hear it; then close."""
-        link = self.protocol
-        if link is not None and link.usable:
-            self._before_leave(self)
-            await link.ask(b"QUIT\r\n", (self.timeouts.quit / 1000,))
-        self.close()
+        try:
+            if self.link.usable:
+                self._before_leave(self)
+                self.link.not_after = math.inf
+                await self.link.ask(b"QUIT\r\n", (self._timeouts.quit / 1000,))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close at once."""
+        if self._link is not None and self._link.transport is not None:
+            self._link.transport.close()
+
+
+def _parts(reply: Reply) -> tuple[int, str]:
+    return reply.code, f"{reply.enhanced} {reply.text}" if reply.enhanced else reply.text
 
 
 def extensions(reply: Reply) -> dict[str, str]:

@@ -75,30 +75,30 @@ class Opener:
 
     async def _try(self, place: Candidate, not_after: float) -> NextHop | Outcome:
         try:
-            async with asyncio.timeout_at(not_after):
-                try:
-                    return await self._connect(place, tls=self._tls.is_worth_a_try(place))
-                except TlsFailed:
-                    self._tls.broke(place)
-                    return await self._connect(place, tls=False)
+            try:
+                tls = self._tls.is_worth_a_try(place)
+                return await self._connect(place, not_after, tls=tls)
+            except TlsFailed:
+                self._tls.broke(place)
+                return await self._connect(place, not_after, tls=False)
         except SMTPResponseException as error:
             return classify(parse_reply(error.code, error.message), Stage.SESSION)
         except (SMTPException, OSError) as error:
             text = f"{place.host} [{place.address}]: {str(error) or 'connecting took too long'}"
             return Deferred(Reply(450, "4.4.1", text))
 
-    async def _connect(self, place: Candidate, *, tls: bool) -> NextHop:
+    async def _connect(self, place: Candidate, not_after: float, *, tls: bool) -> NextHop:
         hop = NextHop(place, self._hostname, self._settings.timeouts, self._tls.keep)
-        await hop.connect()
         try:
+            await hop.connect(not_after)
             await hop.greet()
-            if tls and "starttls" in hop.esmtp_extensions:
+            if tls and "starttls" in hop.extensions:
                 await self._secure(hop)
         except BaseException:
             hop.close()
             raise
         if not self._settings.chunking:
-            hop.esmtp_extensions.pop("chunking", None)
+            hop.extensions.pop("chunking", None)
         return hop
 
     async def _secure(self, hop: NextHop) -> None:

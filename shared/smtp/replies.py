@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+_SINGLE = re.compile(
+    rb"([2-5][0-9]{2})(?:[ \r]|$)(?:([245]\.\d{1,3}\.\d{1,3})(?:\s+|$))?", re.DOTALL
+)
 LONGEST_REPLY = 32_768
 """Octets of one reply, all lines together."""
 _SHORT = 80
@@ -71,9 +74,13 @@ def _short_reply(line: bytes) -> Reply | None:
 
 def _one_line(line: bytes) -> Reply | None:
     """The reply that `line` is, None if it is no reply of one line."""
-    if line[3:4] == b"-" or not _begins_like_a_reply(line):
+    match = _SINGLE.match(line)
+    if match is None:
         return None
-    return parse_reply(int(line[:3]), _text(line))
+    code, enhanced = match.groups(b"")
+    if enhanced[:1] not in code[:1]:
+        return Reply(int(code), "", _text(line))
+    return Reply(int(code), enhanced.decode(), _clean(line[match.end() :]))
 
 
 def _begins_like_a_reply(line: bytes) -> bool:
@@ -81,7 +88,11 @@ def _begins_like_a_reply(line: bytes) -> bool:
 
 
 def _text(line: bytes) -> str:
-    return line[4:].rstrip().decode("utf-8", "replace").replace("\r", " ").replace("\0", " ")
+    return _clean(line[4:])
+
+
+def _clean(text: bytes) -> str:
+    return text.rstrip().decode("utf-8", "replace").replace("\r", " ").replace("\0", " ")
 
 
 class ReplyReader:
@@ -112,9 +123,8 @@ class ReplyReader:
         while (end := data.find(b"\n", start)) >= 0:
             line = data[start:end]
             start = end + 1
-            if self._lines or len(line) > _SHORT or (reply := _short_reply(line)) is None:
-                reply = self._read(line)
-            if reply is not None:
+            reply = None if self._lines or len(line) > _SHORT else _short_reply(line)
+            if reply is not None or (reply := self._read(line)) is not None:
                 replies.append(reply)
             elif self.fault:
                 return replies
