@@ -114,9 +114,8 @@ class ReplyReader:
 
     def feed(self, data: bytes) -> list[Reply]:
         """The replies that are complete now."""
-        if self.rest:
-            self.rest += data
-            data = bytes(self.rest)
+        if self.rest and b"\n" in data:
+            data = bytes(self.rest) + data
             self.rest.clear()
         replies: list[Reply] = []
         start = 0
@@ -133,7 +132,7 @@ class ReplyReader:
         return replies
 
     def _keep(self, part: bytes) -> None:
-        if self._size + len(part) > LONGEST_REPLY:
+        if self._size + len(self.rest) + len(part) > LONGEST_REPLY:
             self.fault = "a reply is too long"
         else:
             self.rest += part

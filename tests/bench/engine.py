@@ -1,4 +1,4 @@
-"""CPU of the SMTP client alone, beside a bare one, against smtp-sink: `python -m tests.bench.engine`.
+"""CPU of the SMTP client alone, against smtp-sink: `python -m tests.bench.engine`.
 
 The bare client writes what a client must write and reads no more than the codes of the replies: the
 floor of asyncio. Both take turns in one process, so that their ratio holds on a noisy machine.
