@@ -186,6 +186,7 @@ class Dispatching:
             site.last = now
         site.connections += 1
         site.opening[connection] = None
+        site.trying += 1
         route.connections += 1
         route.opening += 1
         self._decided.append(Open(connection, item))
@@ -195,7 +196,7 @@ class Dispatching:
         per_minute = site.limits.connections_per_minute
         if per_minute:
             used = site.window.used(now)
-            if used + len(site.opening) >= per_minute:
+            if used + site.trying >= per_minute:
                 if used:
                     self._arm(site, site.window.changes_at())
                 return False
@@ -279,13 +280,13 @@ class Dispatching:
         if item is not None:
             connection.site.partition.held[item.urgent] -= 1
 
-    def _made(self, connection: Connection, now: float, tries: int) -> None:
-        """Opening is over, after so many connections that were tried."""
+    def _made(self, connection: Connection, now: float) -> None:
+        """Opening is over."""
         site, route = connection.site, connection.route
         del site.opening[connection]
+        site.trying -= connection.tries
         route.opening -= 1
-        if tries:
-            site.window.record(now, tries)
+        site.window.record(now, connection.tries)
 
     def _gone(self, connection: Connection, now: float) -> None:
         site, route = connection.site, connection.route

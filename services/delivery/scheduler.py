@@ -72,11 +72,21 @@ class Scheduler(Serving):
 
     # Connections.
 
-    def opened(self, connection: Connection, now: float, tries: int = 1) -> None:
+    def another(self, connection: Connection, now: float) -> bool:
+        """Whether one more connection may be made to open this one, which is then done."""
+        site = connection.site
+        per_minute = site.limits.connections_per_minute
+        if per_minute and site.window.used(now) + site.trying >= per_minute:
+            return False
+        connection.tries += 1
+        site.trying += 1
+        return True
+
+    def opened(self, connection: Connection, now: float) -> None:
         """It can be used, and its job begins as soon as it may."""
         site, route, item = connection.site, connection.route, connection.item
         assert item is not None
-        self._made(connection, now, tries)
+        self._made(connection, now)
         route.failures, route.closed_until = 0, 0.0
         site.took_to_open(connection.since, now)
         connection.state, connection.since, item.since = State.HOLDING, now, now
@@ -87,7 +97,6 @@ class Scheduler(Serving):
         self,
         connection: Connection,
         now: float,
-        tries: int = 1,
         *,
         cause: Any = None,
         lasting: bool = True,
@@ -97,7 +106,7 @@ class Scheduler(Serving):
         `cause`: nobody there answers anybody; jobs that come soon need not try, if it is `lasting`.
         """
         site, route = connection.site, connection.route
-        self._made(connection, now, tries)
+        self._made(connection, now)
         self._let_go(connection)
         if cause is not None and route.connections == route.opening + 1:
             self._end_ready(site, route, cause)

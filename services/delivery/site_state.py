@@ -48,9 +48,12 @@ class State(IntEnum):
 
 
 class Connection:
-    """A connection of a site; `since` is when its state began. Only the scheduler changes it."""
+    """A connection of a site. Only the scheduler changes it.
 
-    __slots__ = ("item", "listed", "route", "served", "since", "site", "state")
+    `since` is when its state began; `tries` counts the connections made to have this one.
+    """
+
+    __slots__ = ("item", "listed", "route", "served", "since", "site", "state", "tries")
 
     def __init__(self, site: Site, route: Route, item: Waiting, now: float) -> None:
         self.site = site
@@ -60,6 +63,7 @@ class Connection:
         self.served = 0
         self.since = now
         self.listed = False
+        self.tries = 1
 
 
 class Route:
@@ -117,7 +121,8 @@ class Site:
     __slots__ = (
         "allowed", "backed_off", "calendars", "closing", "connections", "count", "holding", "idle",
         "last", "limits", "name", "open_seconds", "opening", "own", "pace", "partition", "ramp",
-        "residual", "routes", "sample", "seconds", "timer", "turns", "window",
+        "residual", "routes", "sample", "seconds", "timer", "trying", "turns",
+        "window",
     )  # fmt: skip
 
     def __init__(self, partition: PartitionState, name: str, sample: Any) -> None:
@@ -132,7 +137,7 @@ class Site:
         self.backed_off: deque[Route] = _NONE
         self.idle: dict[Connection, None] = {}
         self.opening: dict[Connection, None] = {}
-        self.connections = self.closing = 0
+        self.connections = self.closing = self.trying = 0
         self.residual = 0
         self.ramp = FIRST_CONNECTIONS
         self.allowed = 0
