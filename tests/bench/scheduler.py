@@ -8,6 +8,7 @@ are the decisions that come out; events that decide nothing come on top.
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -109,9 +110,18 @@ class _Run:
                 self._scheduler.opened(connection, self._now)
 
 
+def main(quick: bool) -> None:
+    """Print a table."""
+    print("| sites | jobs | decisions | begun | given back | decisions a second of CPU |")
+    print("|---|---|---|---|---|---|")
+    messages = 20_000 if quick else 200_000
+    for sites in (100, 1_000, SITES):
+        speed = scheduler_speed(messages, sites)
+        print(
+            f"| {sites:,} | {messages:,} | {speed.decisions:,} | {speed.begun:,} "
+            f"| {speed.given_back:,} | {speed.a_second:,.0f} |"
+        )
+
+
 if __name__ == "__main__":
-    speed = scheduler_speed()
-    print(
-        f"{speed.a_second:,.0f} decisions a second: {speed.begun} begun, "
-        f"{speed.given_back} given back, {speed.seconds:.2f} s"
-    )
+    main("--quick" in sys.argv[1:])
