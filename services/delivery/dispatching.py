@@ -72,6 +72,8 @@ class Dispatching:
     def _admit(self, site: Site, item: Waiting, now: float) -> bool:
         """Whether the job may wait here. If not, it is given back."""
         urgent, count, partition = item.urgent, site.count, site.partition
+        if not (count[0] or count[1]):
+            return True
         rate = site.rate(now)
         start = now + (count[1] if urgent else count[0] + count[1]) / rate
         calendar = site.calendars[urgent]

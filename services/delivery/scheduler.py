@@ -14,7 +14,7 @@ from typing import Any
 from services.delivery.decisions import Begin, Release, Unreachable, Waiting
 from services.delivery.dispatching import MINUTE
 from services.delivery.serving import Serving
-from services.delivery.site_state import Connection, Site, State
+from services.delivery.site_state import Connection, Route, Site, State
 from shared.plan.limits import Limits
 
 BACK_OFF = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -49,9 +49,24 @@ class Scheduler(Serving):
             self._begin(site.take_idle(route), item, now)
         elif self._admit(site, item, now):
             partition.held[item.urgent] += 1
+            if self._opens_at_once(site, route, now):
+                self._open(site, route, item, now)
+                return
             item.since = now
             site.push(item, route)
             self._dispatch(site, now)
+
+    def _opens_at_once(self, site: Site, route: Route, now: float) -> bool:
+        """Whether a job that comes need not wait for anything: what `_dispatch` would find out."""
+        return not (
+            site.pace is not None
+            or site.connections >= site.allowed
+            or site.count[0]
+            or site.count[1]
+            or site.own
+            or route.failures
+            or site.partition.paused
+        ) and self._may_open(site, now)
 
     def again(self, item: Waiting, now: float, *, elsewhere: bool) -> None:
         """A job that had begun goes on, first of all; `elsewhere`: on a new connection only.
