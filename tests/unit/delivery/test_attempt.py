@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.delivery.attempt import Result, judge
 from services.delivery.dialogue import Said
@@ -60,6 +62,18 @@ def test_what_replies_mean(said: Said, loss: Reply | None, result: Result) -> No
 )
 def test_dots_are_stuffed(content: bytes, written: bytes) -> None:
     assert b"".join(stuffed(content)) == written
+
+
+@given(
+    st.lists(st.sampled_from([b".", b"\r\n", b"a", b"..", b"x" * 50]), max_size=30),
+    st.integers(0, 800),
+)
+def test_dots_of_a_large_content_are_stuffed_as_those_of_a_small_one(
+    parts: list[bytes], dots: int
+) -> None:
+    head = b"x" * 200_000 + b"." * dots
+    content = head + b"".join(parts)
+    assert stuffed(content)[0] == content.replace(b"\r\n.", b"\r\n..")
 
 
 def test_a_content_without_dots_is_not_copied() -> None:
