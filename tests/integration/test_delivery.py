@@ -93,7 +93,7 @@ async def rig(
     settings = Settings(
         content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
         delivery=DeliverySettings.model_validate(
-            {"retry_schedule": "1s", "heartbeat": "150ms", **keys}
+            {"retry_schedule": "1s", "heartbeat": "20ms", **keys}
         ),
         lanes=ONE_PARTITION,
         limits=limits or LimitsSettings(),
