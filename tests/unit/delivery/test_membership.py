@@ -334,6 +334,27 @@ def test_what_the_dead_had_open_counts_for_another_minute() -> None:
     assert not second.heeded
 
 
+def test_what_was_told_before_the_last_owner_died_is_not_taken_for_all_there_was() -> None:
+    """The first left in order, the second then died: what it opened, nobody knows."""
+    swarm = swarm_of(3)
+    first, second, third = swarm.workers
+    told = first.claims
+    first.traces = tuple(
+        Trace("bulk", number, "a.test", connections=1, opened=(3,)) for _, number in told
+    )
+    swarm.leave(first)
+    swarm.run(3)
+    passed_on, lost = second.claims & told, second.claims
+    swarm.kill(second)
+    swarm.run(3)
+
+    takes = {take.partition: take for take in third.taken if take.partition in lost}
+    assert passed_on
+    assert takes.keys() == lost
+    assert not any(take.fresh or take.traces for take in takes.values())
+    assert {(trace.lane, trace.number) for trace in third.heeded} >= passed_on
+
+
 def test_what_several_have_open_at_one_site_is_told_as_one() -> None:
     swarm = swarm_of(2)
     for worker in swarm.workers:
