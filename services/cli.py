@@ -38,7 +38,9 @@ def ingress(config: ConfigOption = None) -> None:
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("ingress", build, settings, settings.admin.ingress_port))
+    raise typer.Exit(
+        run_service("ingress", build, settings, settings.admin.ingress_port, config=config)
+    )
 
 
 @app.command()
@@ -48,7 +50,9 @@ def router(config: ConfigOption = None) -> None:
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("router", build, settings, settings.admin.router_port))
+    raise typer.Exit(
+        run_service("router", build, settings, settings.admin.router_port, config=config)
+    )
 
 
 @app.command()
@@ -61,7 +65,9 @@ def delivery(config: ConfigOption = None, lane: LaneOption = None) -> None:
     check_lanes(settings, lane or ())
     build_lanes = partial(build, lanes=lane)
     port = settings.admin.delivery_port
-    raise typer.Exit(run_service("delivery", build_lanes, settings, port, lane))
+    raise typer.Exit(
+        run_service("delivery", build_lanes, settings, port, lanes=lane, config=config)
+    )
 
 
 @app.command()

@@ -49,6 +49,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._wake = math.inf
+        self._now = asyncio.get_running_loop().time
         self._doers: dict[type, Callable[[Any], None]] = {
             Open: self._do_open,
             Begin: self._do_begin,
@@ -61,12 +62,12 @@ class Pool:
 
     def submit(self, work: Work) -> None:
         """Attempt the job as soon as its site permits, or give it back."""
-        self._scheduler.arrive(work, _now())
+        self._scheduler.arrive(work, self._now())
         self._act()
 
     def set_limits(self, limits_of: Callable[[DeliveryJob], Limits]) -> None:
         """Other limits, from now on."""
-        self._scheduler.set_limits(limits_of, _now())
+        self._scheduler.set_limits(limits_of, self._now())
         self._act()
 
     # Partitions: see `services.delivery.holding.Holder`.
@@ -75,7 +76,7 @@ class Pool:
         self, partition: Partition, prefetch: int, *, fresh: bool, traces: Sequence[Trace] = ()
     ) -> None:
         """Serve a partition, each of whose queues has this prefetch."""
-        self._scheduler.take(partition, prefetch, _now(), fresh=fresh, traces=traces)
+        self._scheduler.take(partition, prefetch, self._now(), fresh=fresh, traces=traces)
         self._act()
 
     def pause(self, partition: Partition) -> None:
@@ -84,17 +85,17 @@ class Pool:
 
     def give_up(self, partition: Partition) -> Sequence[Trace]:
         """Release what has not begun; what has goes on."""
-        traces = self._scheduler.give_up(partition, _now())
+        traces = self._scheduler.give_up(partition, self._now())
         self._act()
         return traces
 
     def remains(self) -> Sequence[Trace]:
         """What is still open of partitions that were given up."""
-        return self._scheduler.remains(_now())
+        return self._scheduler.remains(self._now())
 
     def heed(self, remains: Sequence[Trace]) -> None:
         """What others still have open."""
-        self._scheduler.heed(remains, _now())
+        self._scheduler.heed(remains, self._now())
         self._act()
 
     async def ended(self) -> None:
@@ -106,39 +107,42 @@ class Pool:
 
     # What connections report (`services.delivery.line.Events`).
 
-    def opened(self, connection: Connection, tries: int) -> None:
+    def another(self, connection: Connection) -> bool:
+        """See `Events.another`."""
+        return self._scheduler.another(connection, self._now())
+
+    def opened(self, connection: Connection) -> None:
         """See `Events.opened`."""
-        self._scheduler.opened(connection, _now(), tries)
+        self._scheduler.opened(connection, self._now())
         self._act()
 
-    def failed(self, connection: Connection, tries: int, cause: Outcome | None) -> None:
+    def failed(self, connection: Connection, cause: Outcome | None) -> None:
         """See `Events.failed`."""
         # Who says 5yz to one may be asked again by the next; who does not answer may not.
         lasting = isinstance(cause, Deferred)
-        self._scheduler.failed(connection, _now(), tries, cause=cause, lasting=lasting)
+        self._scheduler.failed(connection, self._now(), cause=cause, lasting=lasting)
         self._act()
 
     def again(self, work: Work, *, elsewhere: bool) -> None:
         """See `Events.again`."""
-        self._scheduler.again(work, _now(), elsewhere=elsewhere)
+        self._scheduler.again(work, self._now(), elsewhere=elsewhere)
 
     def over(self, connection: Connection, *, usable: bool) -> None:
         """See `Events.over`."""
-        self._scheduler.over(connection, _now(), usable=usable)
+        self._scheduler.over(connection, self._now(), usable=usable)
         self._act()
 
     def closed(self, connection: Connection) -> None:
         """See `Events.closed`."""
-        self._scheduler.closed(connection, _now())
+        self._scheduler.closed(connection, self._now())
         self._act()
 
     # What was decided.
 
     def _act(self) -> None:
         scheduler, doers = self._scheduler, self._doers
-        while decided := scheduler.decisions():
-            for decision in decided:
-                doers[type(decision)](decision)
+        for decision in scheduler.decisions():
+            doers[type(decision)](decision)
         if scheduler.wake < self._wake:
             self._sleep()
 
@@ -150,12 +154,12 @@ class Pool:
 
     def _tick(self) -> None:
         self._timer, self._wake = None, math.inf
-        self._scheduler.tick(_now())
+        self._scheduler.tick(self._now())
         self._act()
 
     def _waited(self, work: Work) -> None:
         if work.since:
-            self._throttle(work, _now() - work.since)
+            self._throttle(work, self._now() - work.since)
             work.since = 0.0
 
     def _throttle(self, work: Work, seconds: float) -> None:
@@ -181,7 +185,7 @@ class Pool:
                 self._abandon(line.work)
             else:
                 self._tools.owner.broken(line.work)
-            self.failed(line.connection, line.tries(), None)
+            self.failed(line.connection, None)
 
     def _do_begin(self, decision: Begin) -> None:
         work = decision.item
@@ -220,7 +224,3 @@ class Pool:
             self._tools.owner.finish(work, work.decide_rest(outcome))
         else:
             self._tools.owner.release(work)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -84,7 +84,7 @@ class Router:
             self._consumers.append(consumer)
         self._left_overs.start()
 
-    def adopt(self, limits: LimitsSettings) -> None:
+    def set_limits(self, limits: LimitsSettings) -> None:
         """From now on route under these limits."""
         lanes = LanePlan(self._settings.lanes, LimitTable(limits))
         self._ways = Ways(self._settings, lanes)

@@ -37,7 +37,13 @@ def zone() -> Zone:
         ("silent.test.", "TXT"): ['"x"'],
         ("mx1.ex.test.", "A"): ["192.0.2.1"],
         ("mx1.ex.test.", "AAAA"): ["2001:db8::1"],
-        ("many.test.", "MX"): [f"10 mx{number}.many.test." for number in range(50)],
+        ("many.test.", "MX"): [f"10 mx{number}.many.test." for number in range(1000)],
+        ("alias.test.", "CNAME"): ["again.test."],
+        ("again.test.", "CNAME"): ["ex.test."],
+        ("loop.test.", "CNAME"): ["pool.test."],
+        ("pool.test.", "CNAME"): ["loop.test."],
+        ("alias-of-plain.test.", "CNAME"): ["plain.test."],
+        ("nowhere.test.", "CNAME"): ["gone.test."],
     }
 
 
@@ -51,6 +57,11 @@ def zone() -> Zone:
         ("plain.test", MailExchangers((MailExchanger(0, "plain.test"),), implicit=True)),
         ("bare.test", NoRecords()),
         ("missing.test", NoSuchDomain()),
+        ("alias.test", MailExchangers((MailExchanger(10, "mx1.ex.test"),
+                                       MailExchanger(20, "mx2.ex.test")))),
+        ("alias-of-plain.test", MailExchangers((MailExchanger(0, "alias-of-plain.test"),),
+                                               implicit=True)),
+        ("nowhere.test", NoSuchDomain()),
     ],
 )  # fmt: skip
 async def test_each_answer_of_the_dns_has_its_own_type(domain: str, expected: object) -> None:
@@ -64,8 +75,9 @@ async def test_trouble_is_never_taken_for_an_answer() -> None:
     authority.silent.add("silent.test.")
     async with serving(authority) as settings:
         resolver = DnspythonResolver(settings)
-        for domain in ("broken.test", "silent.test"):
+        for domain in ("broken.test", "silent.test", "loop.test"):
             assert isinstance(await resolver.mail_exchangers(domain), DnsTrouble)
+            assert isinstance(await resolver.addresses(domain), DnsTrouble)
 
 
 async def test_addresses_are_of_both_families() -> None:
@@ -74,11 +86,22 @@ async def test_addresses_are_of_both_families() -> None:
     assert answer == Addresses(("192.0.2.1", "2001:db8::1"))
 
 
-async def test_a_huge_mx_set_is_cut() -> None:
-    async with serving(DnsAuthority(zone())) as settings:
-        answer = await DnspythonResolver(settings).mail_exchangers("many.test")
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ((), sorted(f"mx{number}.many.test" for number in range(1000))[:20]),
+        # Our own name must be seen, or mail would loop (RFC 5321, 5.1).
+        (("mx999.many.test",),
+         [*sorted(f"mx{number}.many.test" for number in range(1000))[:20], "mx999.many.test"]),
+    ],
+)  # fmt: skip
+async def test_a_huge_mx_set_is_cut_always_in_the_same_way(
+    kept: tuple[str, ...], expected: list[str]
+) -> None:
+    async with serving(DnsAuthority(zone()), tcp=True, timeout="20s") as settings:
+        answer = await DnspythonResolver(settings, kept=kept).mail_exchangers("many.test")
     assert isinstance(answer, MailExchangers)
-    assert len(answer.exchangers) == 20
+    assert [exchanger.host for exchanger in answer.exchangers] == expected
 
 
 async def test_equal_lookups_at_the_same_time_are_one_question() -> None:
@@ -88,7 +111,12 @@ async def test_equal_lookups_at_the_same_time_are_one_question() -> None:
         assert resolver.cached_mail_exchangers("ex.test") is None
         await asyncio.gather(*(resolver.mail_exchangers("ex.test") for _ in range(20)))
         assert resolver.cached_mail_exchangers("ex.test") is not None
-    assert authority.queries == [("ex.test.", "MX")]
+        await asyncio.gather(*(resolver.addresses("mx1.ex.test") for _ in range(20)))
+    assert sorted(authority.queries) == [
+        ("ex.test.", "MX"),
+        ("mx1.ex.test.", "A"),
+        ("mx1.ex.test.", "AAAA"),
+    ]
 
 
 async def test_answers_are_asked_for_again_when_their_time_is_over() -> None:
