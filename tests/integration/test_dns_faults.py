@@ -139,7 +139,7 @@ def configured(
                 "allow_private_addresses": private,
                 "retry_schedule": [STEP],
                 "max_age": max_age,
-                "heartbeat": "100ms",
+                "heartbeat": "200ms",
             },
         }
     )
