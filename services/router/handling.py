@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from services.router.held import Held
 from services.router.left_over import LeftOvers
-from services.router.routing import MALFORMED, Postponed, Way, domain_of, given_up
+from services.router.routing import MALFORMED, Way, domain_of, given_up
 from services.router.splitting import Split, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
 from services.router.ways import Ways
@@ -155,9 +155,9 @@ class Router:
         self._route(delivery, parent, cast("list[Way]", ways))
 
     def _route(self, delivery: Delivery, parent: DeliveryJob, ways: list[Way]) -> None:
-        if any(isinstance(way, Postponed) for way in ways) and self._successors.is_late(parent):
-            ways = [given_up(way) for way in ways]
         parts = split(parent, ways)
+        if parts.postponed and self._successors.is_late(parent):
+            parts = split(parent, [given_up(way) for way in ways])
         if not parts.needs_headers:
             self._forward_parts(delivery, parent, parts, b"")
         elif parent.content.blob:

@@ -59,6 +59,8 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
 
 def split(parent: DeliveryJob, ways: Sequence[Way]) -> Split:
     """Group the recipients of `parent`, each of which has its way, in jobs of `Route.most`."""
+    if len(ways) == 1 and isinstance(ways[0], Route):  # nearly every mail
+        return Split([_job(parent, ways[0], 0, parent.recipients, 1)])
     result = Split()
     groups: dict[str, tuple[Route | Postponed, list[Recipient]]] = {}
     for recipient, way in zip(parent.recipients, ways, strict=True):
