@@ -21,6 +21,8 @@ OUTCOMES = ("delivered", "deferred", "failed", "unknown")
 FAILURE_REASONS = (
     "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other",
 )  # fmt: skip
+TLS_RESULTS = ("full", "resumed", "failed")
+UNCERTAIN_POLICIES = ("retry", "sent", "hold")
 DSN_ACTIONS = ("failed", "delayed", "delivered")
 OWNERSHIP_CHANGES = ("taken", "moved", "lost", "leaving")
 GIVEN_BACK = ("limit", "late", "moved")
@@ -58,6 +60,14 @@ given_back_jobs = Counter(
 throttled_seconds = Counter(
     "postroad_throttled_seconds", "Time that jobs waited because of a limit.", ["provider"]
 )
+uncertain_outcomes = Counter(
+    "postroad_uncertain_outcomes",
+    "Recipients whose receiver was lost between the content and its reply, by what was done.",
+    ["policy"],
+)
+tls_handshakes = Counter(
+    "postroad_tls_handshakes", "TLS with next hops: full, resumed, or failed.", ["result"]
+)
 in_flight = Gauge("postroad_in_flight_jobs", "Jobs or mails this process holds unsettled.")
 pool_connections = Gauge("postroad_pool_connections", "Open connections to next hops.")
 queue_seconds = Histogram(
@@ -90,6 +100,8 @@ _known(delivery_attempts, OUTCOMES)
 _known(config_reloads, ("ok", "failed"))
 _known(failures, FAILURE_REASONS)
 _known(dsns, DSN_ACTIONS)
+_known(uncertain_outcomes, UNCERTAIN_POLICIES)
+_known(tls_handshakes, TLS_RESULTS)
 _known(parked_messages, [reason.value for reason in ParkReason])
 _known(ownership_changes, OWNERSHIP_CHANGES)
 _known(given_back_jobs, GIVEN_BACK)

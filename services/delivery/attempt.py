@@ -1,39 +1,33 @@
 """One SMTP transaction on an open connection: an outcome for each recipient, never an exception.
 
-With PIPELINING the envelope is one write (RFC 2920), else it goes command by command. The content
-goes out only when somebody wants it. A link that dies after the final dot leaves `Unknown`.
+A link that dies after the content has gone out to its end leaves `Unknown`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from services.delivery.classify import Stage, classify
-from services.delivery.client import PipelinedProtocol
+from services.delivery.client import CLOSING, PipelinedProtocol
+from services.delivery.dialogue import Said, talk
 from services.delivery.envelope import envelope_commands, obstacle
+from services.delivery.upload import Times
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Failed, Outcome, Unknown
 from shared.smtp.replies import Reply
 
-CLOSING = 421
-"""The peer closes the connection (RFC 5321, 3.8); a lost link has a reply of this code, too."""
-CHUNK = 262_144
-"""Octets written at a time: the timeout runs anew for each."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds for the reply to a command, and for the one after the final dot.
+    """Seconds: `times` for each step of a transaction.
 
-    `attempt` bounds everything before the dot, at all hosts together, and `waiting` the time that
-    a job is held for a connection. Both and the dot stay well below the half hour after which
-    RabbitMQ takes a message away from a consumer that holds it.
+    `attempt` bounds everything before the end of the content, at all hosts together, and `waiting`
+    the time that a job is held for a connection. Both and the final dot stay well below the half
+    hour after which RabbitMQ takes a message away from a consumer that holds it.
     """
 
-    command: float
-    final_dot: float
+    times: Times = field(default_factory=Times)
     attempt: float = 720.0
     waiting: float = 300.0
 
@@ -42,33 +36,14 @@ class Limits:
 class Result:
     """Outcomes in the order of the job's recipients.
 
-    None: the host failed before it could decide and before the final dot, as `trouble` says, so
-    that another host may try. `not_begun`: the link ended before any word on MAIL, so that
-    another connection to the same host may try.
+    None: the host failed before it could decide and before the end of the content, as `trouble`
+    says, so that another host may try. `not_begun`: it failed by ending the link, so that, if the
+    connection was an old one, a new one to the same host may try.
     """
 
     outcomes: tuple[Outcome | None, ...]
     trouble: Outcome | None = None
     not_begun: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Envelope:
-    mail: Reply
-    recipients: Sequence[Reply]
-    data: Reply | None
-
-    @property
-    def wanted(self) -> bool:
-        return self.mail.positive and any(reply.positive for reply in self.recipients)
-
-
-def stuffed(content: bytes) -> bytes:
-    """The content as it follows DATA, with its final dot (RFC 5321, 4.5.2)."""
-    text = content.replace(b"\r\n.", b"\r\n..")
-    if text[:1] == b".":
-        text = b"." + text
-    return text + (b".\r\n" if text[-2:] == b"\r\n" or not text else b"\r\n.\r\n")
 
 
 async def transact(
@@ -82,96 +57,65 @@ async def transact(
     refusal = obstacle(job, content, offered)
     if refusal is not None:
         return Result((Failed(refusal, "message"),) * len(job.recipients))
-    commands = envelope_commands(job, offered)
-    envelope = await (_at_once if "pipelining" in offered else _step_by_step)(
-        link, commands, limits.command
+    if link.reset is not None:
+        await link.wait_reset()
+    if not link.usable:
+        return _undecided(link.loss or _CLOSED, len(job.recipients))
+    said = await talk(link, offered, envelope_commands(job, offered), content, limits.times)
+    return judge(said, link.loss, len(job.recipients))
+
+
+_CLOSED = Reply(CLOSING, "4.4.2", "The connection is to be closed")
+
+
+def judge(said: Said, loss: Reply | None, count: int) -> Result:
+    """What the replies mean for each of `count` recipients. `loss` is that of the link, if any."""
+    final, mail = said.final, said.mail
+    if said.garbled and loss is not None:
+        return _undecided(loss, count) if final is None else _uncertain(loss, count)
+    if final is not None and mail is loss:
+        return _uncertain(mail, count)
+    if mail.code >= 300:
+        outcome = classify(mail, Stage.MAIL)
+        decided = isinstance(outcome, Failed)
+        return Result((outcome,) * count) if decided else _undecided(mail, count)
+    accepted = _accepted(said, loss)
+    outcomes = tuple(
+        accepted if reply.code < 300 else _refused(reply, said, loss) for reply in said.recipients
     )
-    final = await _content(link, envelope, content, limits)
-    if not envelope.mail.positive:
-        return _mail_refused(envelope.mail, len(job.recipients))
-    outcomes = tuple(_outcome(link, envelope, reply, final) for reply in envelope.recipients)
-    trouble = None
-    if None in outcomes:
-        trouble = Deferred(link.loss or _first_closing(envelope))
-    return Result(outcomes, trouble)
+    if None not in outcomes:
+        return Result(outcomes)
+    trouble = _trouble(said, loss)
+    return Result(outcomes, Deferred(trouble), not_begun=trouble.code == CLOSING)
 
 
-def _mail_refused(mail: Reply, recipients: int) -> Result:
-    outcome = classify(mail, Stage.MAIL)
-    if isinstance(outcome, Failed):
-        return Result((outcome,) * recipients)
-    return Result((None,) * recipients, outcome, not_begun=mail.code == CLOSING)
+def _undecided(reply: Reply, count: int) -> Result:
+    return Result((None,) * count, Deferred(reply), not_begun=reply.code == CLOSING)
 
 
-def _first_closing(envelope: _Envelope) -> Reply:
-    said = [*envelope.recipients, envelope.data or envelope.mail]
-    return next((reply for reply in said if reply.code == CLOSING), said[-1])
+def _uncertain(loss: Reply, count: int) -> Result:
+    return Result((Unknown(loss),) * count)
 
 
-async def _at_once(link: PipelinedProtocol, commands: list[bytes], seconds: float) -> _Envelope:
-    futures = link.send(b"".join(commands), len(commands), seconds)
-    await futures[-1]
-    mail, *recipients, data = [future.result() for future in futures]
-    return _Envelope(mail, recipients, data)
-
-
-async def _step_by_step(
-    link: PipelinedProtocol, commands: list[bytes], seconds: float
-) -> _Envelope:
-    mail = await link.send(commands[0], 1, seconds)[0]
-    if not mail.positive:
-        return _Envelope(mail, (), None)
-    recipients = [await link.send(line, 1, seconds)[0] for line in commands[1:-1]]
-    envelope = _Envelope(mail, recipients, None)
-    if not envelope.wanted:
-        return envelope
-    return _Envelope(mail, recipients, await link.send(commands[-1], 1, seconds)[0])
-
-
-async def _content(
-    link: PipelinedProtocol, envelope: _Envelope, content: bytes, limits: Limits
-) -> Reply | None:
-    """The reply to the content, None if it was not sent to its end."""
-    if envelope.data is not None and envelope.data.code == 354:
-        if envelope.wanted:
-            return await _send_content(link, stuffed(content), limits)
-        await link.send(b".\r\n", 1, limits.command)[0]
-    elif envelope.mail.positive and link.usable:
-        reset = await link.send(b"RSET\r\n", 1, limits.command)[0]
-        link.closing = link.closing or not reset.positive
-    return None
-
-
-async def _send_content(link: PipelinedProtocol, text: bytes, limits: Limits) -> Reply | None:
-    last = 0
-    if len(text) > CHUNK:
-        view = memoryview(text)
-        last = (len(text) - 1) // CHUNK * CHUNK
-        for start in range(0, last, CHUNK):
-            link.send(view[start : start + CHUNK], 0, limits.command)
-            await link.writable(limits.command)
-        text = text[last:]
-    if link.loss is not None:
+def _accepted(said: Said, loss: Reply | None) -> Outcome | None:
+    """What became of the recipients whose RCPT was accepted."""
+    final, refusal = said.final, said.refusal
+    if final is not None:
+        return Unknown(final) if final is loss else classify(final, Stage.DOT)
+    if refusal is None or refusal.code == CLOSING:
         return None
-    link.not_after = math.inf  # giving up now could make a duplicate
-    return await link.send(text, 1, limits.final_dot)[0]
+    return classify(refusal, Stage.DATA)
 
 
-def _outcome(
-    link: PipelinedProtocol, envelope: _Envelope, recipient: Reply, final: Reply | None
-) -> Outcome | None:
-    if not recipient.positive:
-        return None if recipient.code == CLOSING else classify(recipient, Stage.RCPT)
-    if final is None:
-        return _without_content(envelope)
-    if final is link.loss:
-        return Unknown(final)
-    return classify(final, Stage.DOT)
+def _refused(recipient: Reply, said: Said, loss: Reply | None) -> Outcome | None:
+    if recipient.code != CLOSING:
+        return classify(recipient, Stage.RCPT)
+    return Unknown(recipient) if said.final is not None and recipient is loss else None
 
 
-def _without_content(envelope: _Envelope) -> Outcome | None:
-    """The content was not sent to its end: DATA was refused, or the link died on the way."""
-    data = envelope.data
-    if data is None or data.code in (354, CLOSING):
-        return None
-    return classify(data, Stage.DATA)
+def _trouble(said: Said, loss: Reply | None) -> Reply:
+    """Why nothing is known of some recipients: what the peer said of its end, else ours."""
+    for reply in (*said.recipients, said.refusal):
+        if reply is not None and reply.code == CLOSING:
+            return reply
+    return loss or _CLOSED

@@ -10,6 +10,7 @@ import ipaddress
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from shared.dns.answers import AddressAnswer, Addresses, DnsTrouble
 from shared.messages.model import MailExchanger
@@ -44,6 +45,7 @@ def in_order(exchangers: Iterable[MailExchanger], chance: random.Random) -> list
     return sorted(shuffled, key=lambda exchanger: exchanger.preference)[:MOST_HOSTS]
 
 
+@lru_cache(maxsize=1024)
 def literal(host: str) -> Addresses | None:
     """The address that `host` is itself, None if it is a name."""
     text = host.strip("[]").removeprefix("IPv6:")
@@ -53,6 +55,7 @@ def literal(host: str) -> Addresses | None:
         return None
 
 
+@lru_cache(maxsize=1024)
 def is_public(text: str) -> bool:
     """Whether a stranger's zone may make us connect there.
 

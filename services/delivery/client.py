@@ -1,8 +1,8 @@
-"""Our side of an SMTP connection: aiosmtplib's, with several commands outstanding (RFC 2920).
+"""Our side of an SMTP connection: aiosmtplib's protocol, with several commands outstanding.
 
-Connecting, EHLO and STARTTLS are aiosmtplib's. Replies come through a bounded reader and are
-matched in order to those who wait. A connection that is lost, late or talks nonsense answers
-everything outstanding with `loss`, a reply of our own; no exception passes through a transaction.
+What is written asks for a batch of replies (RFC 2920), which come through a bounded reader and are
+matched in order. A connection that is lost, late, closing or talks nonsense answers everything
+outstanding with `loss`, a reply of our own; no exception passes through a transaction.
 """
 
 from __future__ import annotations
@@ -10,223 +10,267 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
 
-from aiosmtplib import SMTP, SMTPConnectResponseError, SMTPResponse, SMTPServerDisconnected
+from aiosmtplib import SMTPResponse, SMTPServerDisconnected
 from aiosmtplib.protocol import SMTPProtocol
 
-from services.delivery.candidates import Candidate
-from shared.messages.outcome import Outcome
-from shared.smtp.replies import Reply, parse_reply
+from shared.smtp.replies import Reply, ReplyReader
 
-LONGEST_REPLY = 32_768
-"""Octets of one reply, all lines together."""
-_MARKS = (b" ", b"-", b"\r", b"")
+CLOSING = 421
+"""The peer closes the connection (RFC 5321, 3.8); a lost link has a reply of this code, too."""
+LATELY = 1.0
+"""Seconds after a reply within which a peer does not close for idleness."""
 
 
 def _nobody() -> None:
     """Nobody waits for the loss of an active connection but those who wait for replies."""
 
 
-class PipelinedProtocol(SMTPProtocol):
-    """One connection. `loss` is None while it can be used.
+class _Batch:
+    """Replies that are waited for together."""
 
-    No reply is waited for beyond `not_after`, in the loop's time, whatever each step may take.
-    """
+    __slots__ = ("future", "patient", "replies", "seconds")
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        connection_lost_callback: Callable[[SMTPProtocol], None] | None = None,
+        self, future: asyncio.Future[list[Reply]], seconds: Sequence[float], patient: bool
     ) -> None:
-        super().__init__(loop, connection_lost_callback)
+        self.future = future
+        self.seconds = seconds
+        self.patient = patient
+        self.replies: list[Reply] = []
+
+    def finish(self, loss: Reply) -> None:
+        """What has not come is answered by the loss."""
+        self.replies += [loss] * (len(self.seconds) - len(self.replies))
+        if not self.future.done():
+            self.future.set_result(self.replies)
+
+
+class PipelinedProtocol(SMTPProtocol):
+    """One connection. `loss` is None while it can be used; `wait_reset` while `reset` is not None.
+
+    No reply is waited for beyond `not_after`, in the loop's time, whatever each step may take,
+    but that which a patient batch ends with. `heard` is when the peer was last heard, `chunks_told`
+    whether its replies to BDAT are known to differ from those to RCPT, and `fresh` whether no
+    transaction has begun.
+    """
+
+    transport: asyncio.Transport | None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self.loss: Reply | None = None
         self.closing = False
         self.on_loss: Callable[[], None] = _nobody
-        self._expected: deque[asyncio.Future[Reply]] = deque()
-        self._banner: asyncio.Future[Reply] | None = None
-        self._lines: list[bytes] = []
-        self._size = 0
         self.not_after = math.inf
-        self._allowed = self._deadline = 0.0
+        self.heard = 0.0
+        self.fresh = True
+        self.chunks_told = False
+        self._reader = ReplyReader()
+        self._buffer = self._reader.rest  # aiosmtplib empties it at STARTTLS
+        self._expected: deque[_Batch] = deque()
+        self.reset: asyncio.Future[list[Reply]] | None = None
+        self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._greeting = self.expect((math.inf,))
 
     @property
     def usable(self) -> bool:
         """Whether another transaction may begin: not lost, and no 421 came."""
         return self.loss is None and not self.closing
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Expect the banner."""
-        super().connection_made(transport)
-        self._banner = self._expect(1)[0]
+    @property
+    def heard_lately(self) -> bool:
+        """Whether it can hardly be that the peer is about to close because nothing happens."""
+        return self._loop.time() - self.heard < LATELY
 
-    def send(
-        self, data: bytes | memoryview, replies: int, seconds: float
-    ) -> list[asyncio.Future[Reply]]:
-        """Write `data`; a future for each of the `replies` it asks for.
+    def ask(
+        self, data: bytes, seconds: Sequence[float], *, patient: bool = False
+    ) -> asyncio.Future[list[Reply]]:
+        """Write `data`; the future has the replies it asks for, one for each of `seconds`.
 
-        Each reply may take `seconds`. The futures never fail: `loss` is the reply of a lost link.
+        Each reply may take its `seconds` after the one before. The future never fails: `loss` is
+        the reply of a lost link.
         """
-        expected = self._expect(replies)
-        if self.loss is None:
-            self._arm(seconds)
-            cast("asyncio.WriteTransport", self.transport).write(data)
-        return expected
+        transport = self.transport
+        if self._expected or self.closing or self.loss is not None or transport is None:
+            future = self.expect(seconds, patient=patient)
+            self.finish(data)
+            return future
+        future = self._loop.create_future()
+        self._expected.append(_Batch(future, seconds, patient))
+        self._allow_next(self._loop.time())
+        transport.write(data)
+        return future
 
-    async def writable(self, seconds: float) -> None:
-        """Return when the peer took most of what was written, or the link is lost."""
-        if self.loss is None and self._paused:
-            self._arm(seconds)
+    def expect(
+        self, seconds: Sequence[float], *, patient: bool = False
+    ) -> asyncio.Future[list[Reply]]:
+        """As `ask`, for what is still to be written. No time runs yet."""
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        batch = _Batch(future, seconds, patient)
+        if self.closing and self.loss is None:
+            self.lose("the peer is about to close it")
+        if self.loss is None:
+            self._expected.append(batch)
+        else:
+            batch.finish(self.loss)
+        return future
+
+    def finish(self, data: bytes) -> None:
+        """Write the last of what `expect` was called for."""
+        transport = self.transport
+        if self.loss is None and transport is not None:
+            self._allow_next(self._loop.time())
+            transport.write(data)
+
+    async def push(self, data: bytes | memoryview, seconds: float) -> None:
+        """Write; return when the peer took most of it, or the link is lost after `seconds`."""
+        transport = self.transport
+        if self.loss is not None or transport is None:
+            return
+        self._allow(seconds)
+        transport.write(data)
+        if self._paused:
             try:
                 await self._drain_helper()
             except OSError as error:
-                self._lose(str(error))
+                self.lose(str(error))
 
-    def _expect(self, count: int) -> list[asyncio.Future[Reply]]:
-        futures = [self._loop.create_future() for _ in range(count)]
-        if self.loss is None:
-            self._expected.extend(futures)
-        else:
-            for future in futures:
-                future.set_result(self.loss)
-        return futures
+    def reset_after(self, data: bytes, seconds: Sequence[float]) -> None:
+        """Write what clears the transaction. Its replies are awaited by `wait_reset`."""
+        if self.usable:
+            self.reset = self.ask(data, seconds)
 
-    # What aiosmtplib calls to send rare commands.
+    async def wait_reset(self) -> None:
+        """Return when no transaction is open. A peer that refuses RSET is not used any more."""
+        if self.reset is not None:
+            replies = await self.reset
+            self.reset = None
+            self.closing = self.closing or not replies[-1].positive
+
+    async def greeting(self, seconds: float) -> Reply:
+        """The reply that nobody asks for."""
+        if self.loss is None and self._expected:
+            self._allow(seconds)
+        return (await self._greeting)[0]
 
     async def read_response(self, timeout: float | None = None) -> SMTPResponse:
-        """The banner, or the reply to what aiosmtplib has just written."""
-        future, self._banner = self._banner or self._expect(1)[0], None
+        """The reply to STARTTLS, which aiosmtplib has just written."""
+        future = self.expect((timeout or math.inf,))
         if self.loss is None:
-            self._arm(timeout or 0.0)
-        return self._response(await future)
+            self._allow_next(self._loop.time())
+        (reply,) = await future
+        self.check(reply)
+        return SMTPResponse(reply.code, str(reply).partition(" ")[2])
 
-    async def execute_command(self, *args: bytes, timeout: float | None = None) -> SMTPResponse:
-        """One command and its reply. Raises SMTPServerDisconnected."""
-        line = b" ".join(args)
-        if b"\r" in line or b"\n" in line:
-            raise ValueError("a command is one line")
-        (future,) = self.send(line + b"\r\n", 1, timeout or 0.0)
-        return self._response(await future)
-
-    def _response(self, reply: Reply) -> SMTPResponse:
+    def check(self, reply: Reply) -> None:
+        """Raises SMTPServerDisconnected if it is the loss of the connection."""
         if reply is self.loss:
             raise SMTPServerDisconnected(reply.text)
-        text = f"{reply.enhanced} {reply.text}" if reply.enhanced else reply.text
-        return SMTPResponse(reply.code, text)
 
     # What the transport calls.
 
     def data_received(self, data: bytes) -> None:
-        """Take the whole lines; keep the rest, if it is not too long."""
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        while self.loss is None and (end := buffer.find(b"\n", start)) >= 0:
-            self._take(bytes(buffer[start:end]))
-            start = end + 1
-        del buffer[:start]
-        if len(buffer) > LONGEST_REPLY:
-            self._lose("a reply is too long")
+        """Give each reply to the batch that waits for it."""
+        if self.loss is not None:
+            return
+        expected = self._expected
+        replies = self._reader.feed(data)
+        for reply in replies:
+            if not expected:
+                self.lose(f"a reply that nobody asked for: {str(reply)[:80]}")
+                return
+            batch = expected[0]
+            got = batch.replies
+            got.append(reply)
+            if len(got) == len(batch.seconds):
+                expected.popleft()
+                if not batch.future.done():
+                    batch.future.set_result(got)
+            if reply.code == CLOSING:
+                self._close_after(reply)
+                return
+        if self._reader.fault:
+            self.lose(self._reader.fault)
+        elif replies:
+            self._go_on()
+        elif not expected:
+            self.lose("a part of a reply that nobody asked for")
 
-    def _take(self, line: bytes) -> None:
-        self._size += len(line)
-        mark = line[3:4]
-        if not self._expected:
-            self._lose("a reply that nobody asked for: " + line[:80].decode("utf-8", "replace"))
-        elif mark not in _MARKS or not line[:3].isdigit() or line[:1] not in b"2345":
-            self._lose("a line that is no reply")
-        elif self._size > LONGEST_REPLY:
-            self._lose("a reply is too long")
-        else:
-            self._lines.append(line[4:].rstrip())
-            if mark != b"-":
-                self._answer(int(line[:3]))
+    def _go_on(self) -> None:
+        """A part of a reply gives no more time, only a whole one does."""
+        self.heard = self._loop.time()
+        if self._expected:
+            self._allow_next(self.heard)
+        elif self._reader.amid:
+            self.lose("a part of a reply that nobody asked for")
 
-    def _answer(self, code: int) -> None:
-        reply = parse_reply(code, b"\n".join(self._lines).decode("utf-8", "replace"))
-        self._lines.clear()
-        self._size = 0
-        self.closing = self.closing or code == 421
-        self._deadline = min(self._loop.time() + self._allowed, self.not_after)
-        future = self._expected.popleft()
-        if not future.done():
-            future.set_result(reply)
+    def _close_after(self, reply: Reply) -> None:
+        """421: the peer answers nothing more (RFC 5321, 3.8)."""
+        self.closing = True
+        if self._expected:
+            self._end(Reply(CLOSING, reply.enhanced, reply.text))
 
     def eof_received(self) -> bool:
         """The peer closed."""
-        self._lose("the peer closed the connection")
+        self.lose("the peer closed the connection")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._lose(str(exc) if exc else "the connection was closed")
+        self.lose(str(exc) if exc else "the connection was closed")
         super().connection_lost(exc)
 
-    def _arm(self, seconds: float) -> None:
-        """Lose the connection if a reply takes longer; one timer serves many commands."""
-        self._allowed = seconds
-        self._deadline = min(self._loop.time() + seconds, self.not_after)
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._deadline, self._late)
-        elif self._timer.when() > self._deadline:
+    def _allow_next(self, now: float) -> None:
+        """The next reply may take its time from now on."""
+        batch = self._expected[0]
+        got = len(batch.replies)
+        deadline = now + batch.seconds[got]
+        if deadline > self.not_after and not (batch.patient and got + 1 == len(batch.seconds)):
+            deadline = self.not_after
+        self._deadline = deadline
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
+
+    def _allow(self, seconds: float) -> None:
+        """Lose the connection when the time is over; one timer serves many commands."""
+        self._deadline = deadline = min(self._loop.time() + seconds, self.not_after)
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
+
+    def _set_timer(self, deadline: float) -> None:
+        if self._timer is not None:
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline, self._late)
+        self._timer_at = deadline
+        self._timer = self._loop.call_at(deadline, self._late)
 
     def _late(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, math.inf
         if not self._expected and not self._paused:
             return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._late)
-        else:
-            self._lose("the peer took too long")
+        if self._loop.time() >= self._deadline:
+            self.lose("the peer took too long")
+        elif self._deadline < math.inf:
+            self._set_timer(self._deadline)
 
-    def _lose(self, why: str) -> None:
+    def lose(self, why: str) -> None:
+        """Drop the connection."""
+        self._end(Reply(CLOSING, "4.4.2", f"Connection lost: {why}"))
+
+    def _end(self, loss: Reply) -> None:
         if self.loss is not None:
             return
-        self.loss = loss = Reply(421, "4.4.2", f"Connection lost: {why}")
+        self.loss = loss
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self.transport is not None:
-            cast("asyncio.WriteTransport", self.transport).abort()
-        for future in self._expected:
-            if not future.done():
-                future.set_result(loss)
+            self.transport.abort()
+        expected = list(self._expected)
         self._expected.clear()
+        for batch in expected:
+            batch.finish(loss)
         self.on_loss()
-
-
-class NextHop(SMTP):
-    """aiosmtplib's client around `PipelinedProtocol`. `connect_timeout` is in seconds.
-
-    `better_failure` is the transient failure of a better mail exchanger than `place`, if any.
-    """
-
-    protocol: PipelinedProtocol | None
-    connect_timeout: float = 30.0
-    served = 0
-    place: Candidate | None = None
-    better_failure: Outcome | None = None
-
-    @property
-    def link(self) -> PipelinedProtocol:
-        """The connection. Raises SMTPServerDisconnected if there is none."""
-        if self.protocol is None:
-            raise SMTPServerDisconnected("not connected")
-        return self.protocol
-
-    async def _create_connection(self, timeout: float | None) -> SMTPResponse:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self.connect_timeout):
-            self.transport, self.protocol = await loop.create_connection(
-                lambda: PipelinedProtocol(loop, self._on_connection_lost),
-                host=self.hostname or "",
-                port=self.port or 25,
-            )
-        response = await self.protocol.read_response(timeout)
-        if response.code != 220:
-            raise SMTPConnectResponseError(response.code, response.message)
-        return response

@@ -1,4 +1,4 @@
-"""What becomes of a job after an attempt (pure): done, once more later, or given up."""
+"""What becomes of a job after an attempt (pure): done, once more later, held, or given up."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ import msgspec
 
 from shared.mail.schedule import is_expired, next_delay_ms
 from shared.messages.model import DeliveryJob, Recipient
-from shared.messages.outcome import Delivered, Failed, Outcome
+from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
 from shared.settings.model import DeliverySettings
+from shared.settings.sending import Uncertain
 from shared.smtp.replies import Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`retry` holds the recipients to try again after `delay_ms`; None if there are none."""
+    """`retry` holds the recipients to try again after `delay_ms`; None if there are none.
+
+    `uncertain` are those of whom nobody knows whether their receiver took the mail, with whom
+    `policy` is followed: those to be tried again are in `retry`, or in `failed` when that is late.
+    """
 
     delivered: tuple[tuple[Recipient, Reply], ...] = ()
     deferred: tuple[tuple[Recipient, Reply], ...] = ()
     failed: tuple[tuple[Recipient, Failed], ...] = ()
+    uncertain: tuple[tuple[Recipient, Reply], ...] = ()
+    policy: Uncertain = Uncertain.RETRY
     retry: DeliveryJob | None = None
     delay_ms: int = 0
 
@@ -29,26 +36,25 @@ def decide(
     job: DeliveryJob, outcomes: Sequence[Outcome], now: float, settings: DeliverySettings
 ) -> Decision:
     """Sort the recipients by what happened; `now` is seconds since the epoch."""
+    pairs = tuple(zip(job.recipients, outcomes, strict=True))
+    delivered = tuple((who, what.reply) for who, what in pairs if isinstance(what, Delivered))
+    if len(delivered) == len(pairs):
+        return Decision(delivered)
+    policy = settings.uncertain_by_tenant.get(job.tenant, settings.uncertain)
+    failed = [(who, what) for who, what in pairs if isinstance(what, Failed)]
+    uncertain = tuple((who, what.reply) for who, what in pairs if isinstance(what, Unknown))
+    deferred = tuple((who, what.reply) for who, what in pairs if isinstance(what, Deferred))
+    later = deferred + uncertain if policy is Uncertain.RETRY else deferred
     attempts = job.attempt + 1
-    expired = is_expired(job.accepted_at, now, settings.max_age, attempts)
-    delivered: list[tuple[Recipient, Reply]] = []
-    deferred: list[tuple[Recipient, Reply]] = []
-    failed: list[tuple[Recipient, Failed]] = []
-    for recipient, outcome in zip(job.recipients, outcomes, strict=True):
-        if isinstance(outcome, Delivered):
-            delivered.append((recipient, outcome.reply))
-        elif isinstance(outcome, Failed):
-            failed.append((recipient, outcome))
-        elif expired:
-            failed.append((recipient, _expired(outcome.reply)))
-        else:
-            deferred.append((recipient, outcome.reply))
+    if later and is_expired(job.accepted_at, now, settings.max_age, attempts):
+        failed += [(who, _expired(reply)) for who, reply in later]
+        later = deferred = ()
     retry, delay = None, 0
-    if deferred:
-        later = tuple(recipient for recipient, _ in deferred)
-        retry = msgspec.structs.replace(job, recipients=later, attempt=attempts)
+    if later:
+        recipients = tuple(who for who, _ in later)
+        retry = msgspec.structs.replace(job, recipients=recipients, attempt=attempts)
         delay = next_delay_ms(settings.retry_schedule, attempts)
-    return Decision(tuple(delivered), tuple(deferred), tuple(failed), retry, delay)
+    return Decision(delivered, deferred, tuple(failed), uncertain, policy, retry, delay)
 
 
 def _expired(last: Reply) -> Failed:

@@ -22,14 +22,12 @@ from services.delivery.decisions import (
     Unreachable,
     Waiting,
 )
-from services.delivery.site_state import Connection, Route, Site, State
+from services.delivery.site_state import SOON, Connection, Route, Site, State
 from services.delivery.turns import wait_step
 
 HELD = 60.0
 """Seconds that a job is held at most before it begins: brokers do not let one hold for ever."""
-SOON = 5.0
-"""Seconds of a site's work that are held ready, if there is room."""
-QUICK = 0.2
+QUICK = 0.5
 """Seconds that a job may wait however crowded the queue is that it came from."""
 SHARE = 2
 """A site may hold so many times what is left of a queue's prefetch: some is always left."""
@@ -74,7 +72,7 @@ class Dispatching:
     def _admit(self, site: Site, item: Waiting, now: float) -> bool:
         """Whether the job may wait here. If not, it is given back."""
         urgent, count, partition = item.urgent, site.count, site.partition
-        rate = site.rate()
+        rate = site.rate(now)
         start = now + (count[1] if urgent else count[0] + count[1]) / rate
         calendar = site.calendars[urgent]
         room = max(2.0 * site.limits.connections, SOON * rate)
@@ -104,7 +102,7 @@ class Dispatching:
 
     def _too_late(self, site: Site, item: Waiting, now: float) -> None:
         site.partition.held[item.urgent] -= 1
-        turn = site.calendars[item.urgent].reserve(item.since, now, site.rate())
+        turn = site.calendars[item.urgent].reserve(item.since, now, site.rate(now))
         self._give_back(item, turn, now, "late")
 
     def _end_ready(self, site: Site, route: Route, cause: Any) -> None:
@@ -152,7 +150,10 @@ class Dispatching:
         connection.item = item
         connection.state = State.BUSY
         connection.since = now
-        pace = connection.site.pace
+        site = connection.site
+        if site.connections - len(site.idle) - site.closing == 1:
+            site.last = now
+        pace = site.pace
         if pace is not None:
             pace.spend(now)
         self._decided.append(Begin(connection, item))
@@ -181,8 +182,11 @@ class Dispatching:
 
     def _open(self, site: Site, route: Route, item: Waiting, now: float) -> None:
         connection = Connection(site, route, item, now)
+        if site.connections == len(site.idle) + site.closing:
+            site.last = now
         site.connections += 1
         site.opening[connection] = None
+        site.trying += 1
         route.connections += 1
         route.opening += 1
         self._decided.append(Open(connection, item))
@@ -192,7 +196,7 @@ class Dispatching:
         per_minute = site.limits.connections_per_minute
         if per_minute:
             used = site.window.used(now)
-            if used + len(site.opening) >= per_minute:
+            if used + site.trying >= per_minute:
                 if used:
                     self._arm(site, site.window.changes_at())
                 return False
@@ -276,13 +280,13 @@ class Dispatching:
         if item is not None:
             connection.site.partition.held[item.urgent] -= 1
 
-    def _made(self, connection: Connection, now: float, tries: int) -> None:
-        """Opening is over, after so many connections that were tried."""
+    def _made(self, connection: Connection, now: float) -> None:
+        """Opening is over."""
         site, route = connection.site, connection.route
         del site.opening[connection]
+        site.trying -= connection.tries
         route.opening -= 1
-        if tries:
-            site.window.record(now, tries)
+        site.window.record(now, connection.tries)
 
     def _gone(self, connection: Connection, now: float) -> None:
         site, route = connection.site, connection.route

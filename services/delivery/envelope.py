@@ -57,7 +57,7 @@ def needs_smtputf8(job: DeliveryJob, content: bytes) -> bool:
 
 
 def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[bytes]:
-    """MAIL with the parameters that the peer understands, the RCPTs, and DATA."""
+    """MAIL with the parameters that the peer understands, and the RCPTs."""
     mail = f"MAIL FROM:<{job.reverse_path}>"
     if "size" in offered:
         mail += f" SIZE={job.content.size}"
@@ -65,11 +65,15 @@ def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[byte
         mail += " BODY=8BITMIME"
     if "smtputf8" in offered and (job.smtputf8 or not _is_ascii(job)):
         mail += " SMTPUTF8"
-    lines = [mail, *[f"RCPT TO:<{recipient.address}>" for recipient in job.recipients], "DATA"]
-    return [f"{line}\r\n".encode() for line in lines]
+    commands = [f"{mail}\r\n".encode()]
+    commands += [f"RCPT TO:<{recipient.address}>\r\n".encode() for recipient in job.recipients]
+    return commands
 
 
 def _is_ascii(job: DeliveryJob) -> bool:
-    return job.reverse_path.isascii() and all(
-        recipient.address.isascii() for recipient in job.recipients
-    )
+    if not job.reverse_path.isascii():
+        return False
+    for recipient in job.recipients:  # noqa: SIM110 - in the way of every message
+        if not recipient.address.isascii():
+            return False
+    return True

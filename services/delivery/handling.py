@@ -37,7 +37,6 @@ _MOVED_MS = 5_000
 """Until a job comes again that another plan brought here: one of the wait steps."""
 _given_back = {reason: metrics.given_back_jobs.labels(reason).inc for reason in metrics.GIVEN_BACK}
 _dsn_published = metrics.dsns.labels("failed").inc
-_dsn_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
 
 
 def is_safe(content: bytes) -> bool:
@@ -157,7 +156,7 @@ class Handling:
         if following.messages:
             self._forward(work, following, lambda: report(work.job, decision, now))
             return
-        # custody: the next hop answered 250 for every recipient.
+        # custody: the next hop answered 250 for every recipient, or is believed to have.
         work.delivery.ack()
         self._let_go(work)
         report(work.job, decision, now)
@@ -186,8 +185,8 @@ class Handling:
     def _count(self, following: Successors) -> None:
         if following.dsn:
             _dsn_published()
-        if following.parked:
-            _dsn_parked()
+        for reason in following.parked:
+            metrics.parked_messages.labels(reason.value).inc()
 
     def _let_go(self, work: Work, *, settled: bool = True) -> None:
         """The work is over."""

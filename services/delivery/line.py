@@ -9,15 +9,13 @@ from typing import Protocol
 
 from services.delivery.attempt import Limits, Result, transact
 from services.delivery.classify import overruled
-from services.delivery.client import NextHop, PipelinedProtocol
+from services.delivery.client import PipelinedProtocol
+from services.delivery.hop import NextHop
 from services.delivery.opening import Opener
 from services.delivery.site_state import Connection
 from services.delivery.work import Owner, Walk, Work
 from shared import metrics
 from shared.messages.outcome import Outcome
-
-GOODBYE = 5.0
-"""Seconds a peer has to answer QUIT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,13 @@ class Tools:
 class Events(Protocol):
     """What a connection reports."""
 
-    def opened(self, connection: Connection, tries: int) -> None:
-        """It is past EHLO, after `tries` connections were made."""
+    def another(self, connection: Connection) -> bool:
+        """Whether one more may be made, after one that failed."""
 
-    def failed(self, connection: Connection, tries: int, cause: Outcome | None) -> None:
+    def opened(self, connection: Connection) -> None:
+        """It is past EHLO."""
+
+    def failed(self, connection: Connection, cause: Outcome | None) -> None:
         """There is no connection; `cause` tells that nobody answers."""
 
     def again(self, work: Work, *, elsewhere: bool) -> None:
@@ -61,7 +62,7 @@ class Line:
         self._events = events
         self._leaving = False
         self._waiter: asyncio.Future[None] | None = None
-        self._known = len(work.walk.tried)
+        self._tried = False
 
     def begin(self, work: Work) -> None:
         """Send this job."""
@@ -73,10 +74,12 @@ class Line:
         self._leaving = True
         self._wake()
 
-    def tries(self) -> int:
-        """How many connections were made to open this one."""
-        work = self.work
-        return 0 if work is None else len(work.walk.tried) - self._known
+    def _may_connect(self) -> bool:
+        """The first is what was decided; each further one counts as well."""
+        if self._tried:
+            return self._events.another(self.connection)
+        self._tried = True
+        return True
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -88,27 +91,27 @@ class Line:
         work = self.work
         assert work is not None
         self._begin_attempt(work)
+        work.walk.may_connect = self._may_connect
         hop = await self._tools.opener.open(work.job, work.walk)
         self.reported = True
-        tries, self.work = self.tries(), None
+        self.work = None
         if not isinstance(hop, NextHop):
             self._tools.owner.finish(work, work.decide_rest(hop))
-            self._events.failed(self.connection, tries, None if work.walk.spoken else hop)
+            self._events.failed(self.connection, None if work.walk.spoken else hop)
             return
         metrics.pool_connections.inc()
         link = hop.link
         link.on_loss = self._wake
         try:
-            self._events.opened(self.connection, tries)
+            self._events.opened(self.connection)
             await self._serve(hop, link)
         finally:
-            await _leave(link)
-            hop.close()
+            await hop.leave()
             metrics.pool_connections.dec()
             self._events.closed(self.connection)
 
     async def _serve(self, hop: NextHop, link: PipelinedProtocol) -> None:
-        offered = dict(hop.esmtp_extensions)
+        offered = hop.extensions
         while True:
             work = self.work
             if work is not None:
@@ -171,17 +174,11 @@ class Line:
 
     def _walk_on(self, hop: NextHop, work: Work, trouble: Outcome) -> None:
         work.walk.spoken = True
-        if hop.place is not None:
-            work.walk.tried.add(hop.place)
-            work.walk.failures.append((hop.place.preference, trouble))
+        work.walk.tried.add(hop.place)
+        work.walk.failures.append((hop.place.preference, trouble))
         self._events.again(work, elsewhere=True)
 
     def _begin_attempt(self, work: Work) -> None:
         if not work.walk.not_after:
             loop = asyncio.get_running_loop()
             work.walk.not_after = loop.time() + self._tools.timeouts.attempt
-
-
-async def _leave(link: PipelinedProtocol) -> None:
-    if link.usable:
-        await link.send(b"QUIT\r\n", 1, GOODBYE)[0]

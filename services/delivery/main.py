@@ -16,6 +16,7 @@ from services.delivery.ownership import Ownership
 from services.delivery.partitions import Partitions, queue_prefetch
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
+from services.delivery.upload import Times
 from shared import metrics
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
@@ -45,7 +46,7 @@ class DeliveryService:
         delivery = settings.delivery
         self._placing = Placing(settings, lanes)
         self._handling = Handling(settings, store, self._placing)
-        timeouts = Limits(delivery.command_timeout / 1000, delivery.final_dot_timeout / 1000)
+        timeouts = Limits(Times.of(delivery.timeouts))
         opener = Opener(settings, resolver, random.SystemRandom())
         self._pool = Pool(
             Tools(timeouts, opener, self._handling),

@@ -1,21 +1,22 @@
 """Opens a connection to the best mail exchanger that answers (RFC 5321, 5.1; RFC 3207).
 
-Addresses are looked up once for each attempt. STARTTLS is opportunistic: certificates are not
-verified, and a handshake that fails is followed by one connection in clear text (RFC 7435).
+Addresses are looked up once for each attempt. STARTTLS is opportunistic: a handshake that fails is
+followed by one connection in clear text (RFC 7435).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import ssl
+import time
 from collections import deque
 
-from aiosmtplib import SMTPException, SMTPHeloError, SMTPResponseException
+from aiosmtplib import SMTPException, SMTPResponseException
 
 from services.delivery.candidates import Candidate, candidates, in_order, literal, unclear
 from services.delivery.classify import Stage, classify, unreachable
-from services.delivery.client import NextHop
+from services.delivery.hop import NextHop
+from services.delivery.tls import Tls
 from services.delivery.work import Walk
 from shared.dns.answers import AddressAnswer
 from shared.dns.interface import Resolver
@@ -25,6 +26,11 @@ from shared.settings.model import Settings
 from shared.smtp.replies import Reply, parse_reply
 
 _OUT_OF_TIME = Deferred(Reply(451, "4.4.1", "No host took the mail in the time for one attempt"))
+
+
+_AT_LIMIT = Deferred(
+    Reply(451, "4.3.2", "The site's limit of connections a minute leaves none for another try")
+)
 
 
 class TlsFailed(Exception):  # noqa: N818
@@ -39,9 +45,7 @@ class Opener:
         self._hostname = settings.hostname
         self._resolver = resolver
         self._chance = chance
-        self._tls = ssl.create_default_context()
-        self._tls.check_hostname = False
-        self._tls.verify_mode = ssl.CERT_NONE
+        self._tls = Tls(time.monotonic)
 
     async def open(self, job: DeliveryJob, walk: Walk) -> NextHop | Outcome:
         """A connection to the next place of the walk, or what it means that there is none."""
@@ -54,11 +58,14 @@ class Opener:
             if asyncio.get_running_loop().time() >= walk.not_after:
                 walk.failures.append((walk.places[0].preference, _OUT_OF_TIME))
                 break
+            if not walk.may_connect():
+                walk.failures.append((walk.places[0].preference, _AT_LIMIT))
+                break
             place = walk.places.popleft()
             walk.tried.add(place)
-            hop = await self._try(place, walk.not_after)
+            hop = await self._try(place, walk)
             if isinstance(hop, NextHop):
-                hop.place, hop.better_failure = place, walk.better_failure(place.preference)
+                hop.better_failure = walk.better_failure(place.preference)
                 return hop
             walk.failures.append((place.preference, hop))
         return unreachable([outcome for _, outcome in walk.failures])
@@ -74,52 +81,38 @@ class Opener:
         private = job.static or self._settings.allow_private_addresses
         return candidates(found, port=self._settings.smtp_port, private=private)
 
-    async def _try(self, place: Candidate, not_after: float) -> NextHop | Outcome:
+    async def _try(self, place: Candidate, walk: Walk) -> NextHop | Outcome:
         try:
-            async with asyncio.timeout_at(not_after):
-                try:
-                    return await self._connect(place, tls=True)
-                except TlsFailed:
-                    return await self._connect(place, tls=False)
+            try:
+                tls = self._tls.is_worth_a_try(place)
+                return await self._connect(place, walk.not_after, tls=tls)
+            except TlsFailed:
+                self._tls.broke(place)
+                if not walk.may_connect():
+                    return _AT_LIMIT
+                return await self._connect(place, walk.not_after, tls=False)
         except SMTPResponseException as error:
             return classify(parse_reply(error.code, error.message), Stage.SESSION)
         except (SMTPException, OSError) as error:
             text = f"{place.host} [{place.address}]: {str(error) or 'connecting took too long'}"
             return Deferred(Reply(450, "4.4.1", text))
 
-    async def _connect(self, place: Candidate, *, tls: bool) -> NextHop:
-        hop = NextHop(
-            hostname=place.address,
-            port=place.port,
-            local_hostname=self._hostname,
-            timeout=self._settings.command_timeout / 1000,
-            start_tls=False,
-            tls_context=self._tls,
-        )
-        hop.connect_timeout = self._settings.connect_timeout / 1000
-        await hop.connect()
+    async def _connect(self, place: Candidate, not_after: float, *, tls: bool) -> NextHop:
+        hop = NextHop(place, self._hostname, self._settings.timeouts, self._tls.keep)
         try:
-            await _greet(hop)
-            if tls and hop.supports_extension("starttls"):
-                await _secure(hop, place.host)
+            await hop.connect(not_after)
+            await hop.greet()
+            if tls and "starttls" in hop.extensions:
+                await self._secure(hop)
         except BaseException:
             hop.close()
             raise
+        if not self._settings.chunking:
+            hop.extensions.pop("chunking", None)
         return hop
 
-
-async def _greet(hop: NextHop) -> None:
-    try:
-        await hop.ehlo()
-    except SMTPHeloError as error:
-        if not 500 <= error.code < 600:
-            raise
-        await hop.helo()
-
-
-async def _secure(hop: NextHop, host: str) -> None:
-    try:
-        await hop.starttls(server_hostname=host)
-        await hop.ehlo()
-    except (SMTPException, OSError, ValueError) as error:
-        raise TlsFailed(str(error)) from error
+    async def _secure(self, hop: NextHop) -> None:
+        try:
+            await self._tls.secure(hop)
+        except (SMTPException, OSError, ValueError) as error:
+            raise TlsFailed(str(error)) from error

@@ -41,22 +41,24 @@ class Pace:
 class Window:
     """Connections of the last minute, in slots, by the time at which opening them was over.
 
+    `total` is how many there were when it was last used or changed.
+
     Those that are being opened are counted beside it by who uses it: they were begun before, and
     will be recorded later, so no minute has more than the limit, wherever it begins.
     """
 
-    __slots__ = ("_slots", "_total")
+    __slots__ = ("_slots", "total")
 
     def __init__(self) -> None:
         self._slots: list[tuple[int, int]] = []
-        self._total = 0
+        self.total = 0
 
     def used(self, now: float) -> int:
         """How many count at this time."""
         oldest = int(now // SLOT_SECONDS) - SLOTS
         while self._slots and self._slots[0][0] < oldest:
-            self._total -= self._slots.pop(0)[1]
-        return self._total
+            self.total -= self._slots.pop(0)[1]
+        return self.total
 
     def record(self, now: float, count: int = 1) -> None:
         """So many were made until now."""
@@ -92,7 +94,7 @@ class Window:
     def _add(self, slot: int, count: int) -> None:
         if not count:
             return
-        self._total += count
+        self.total += count
         if self._slots and self._slots[-1][0] >= slot:
             slot, before = self._slots.pop()
             count += before

@@ -106,16 +106,20 @@ class Pool:
 
     # What connections report (`services.delivery.line.Events`).
 
-    def opened(self, connection: Connection, tries: int) -> None:
+    def another(self, connection: Connection) -> bool:
+        """See `Events.another`."""
+        return self._scheduler.another(connection, _now())
+
+    def opened(self, connection: Connection) -> None:
         """See `Events.opened`."""
-        self._scheduler.opened(connection, _now(), tries)
+        self._scheduler.opened(connection, _now())
         self._act()
 
-    def failed(self, connection: Connection, tries: int, cause: Outcome | None) -> None:
+    def failed(self, connection: Connection, cause: Outcome | None) -> None:
         """See `Events.failed`."""
         # Who says 5yz to one may be asked again by the next; who does not answer may not.
         lasting = isinstance(cause, Deferred)
-        self._scheduler.failed(connection, _now(), tries, cause=cause, lasting=lasting)
+        self._scheduler.failed(connection, _now(), cause=cause, lasting=lasting)
         self._act()
 
     def again(self, work: Work, *, elsewhere: bool) -> None:
@@ -181,7 +185,7 @@ class Pool:
                 self._abandon(line.work)
             else:
                 self._tools.owner.broken(line.work)
-            self.failed(line.connection, line.tries(), None)
+            self.failed(line.connection, None)
 
     def _do_begin(self, decision: Begin) -> None:
         work = decision.item

@@ -9,6 +9,7 @@ from shared import metrics
 from shared.logs import log_event
 from shared.messages.model import DeliveryJob, Event, Recipient
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
+from shared.settings.sending import Uncertain
 from shared.settings.units import format_duration
 from shared.smtp.replies import Reply
 
@@ -34,14 +35,25 @@ def report(job: DeliveryJob, decision: Decision, now: float) -> None:
         for _ in decision.delivered:
             _delivered_seconds(seconds)
         _log("delivered", job, decision.delivered, now)
-    if decision.deferred:
+    if decision.uncertain:
+        _report_uncertain(job, decision, now, seconds)
+    if decision.retry is not None:
         metrics.retries.labels(format_duration(decision.delay_ms)).inc()
+    if decision.deferred:
         _log("deferred", job, decision.deferred, now)
     for recipient, failed in decision.failed:
         _failures[failed.reason]()
         _failed_seconds(seconds)
         kind = "expired" if failed.reason == "expired" else "failed"
         _log(kind, job, ((recipient, failed.reply),), now, failed.reason)
+
+
+def _report_uncertain(job: DeliveryJob, decision: Decision, now: float, seconds: float) -> None:
+    metrics.uncertain_outcomes.labels(decision.policy.value).inc(len(decision.uncertain))
+    if decision.policy is Uncertain.SENT:
+        for _ in decision.uncertain:
+            _delivered_seconds(seconds)
+    _log("uncertain", job, decision.uncertain, now, decision.policy.value)
 
 
 def _log(

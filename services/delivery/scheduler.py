@@ -14,7 +14,7 @@ from typing import Any
 from services.delivery.decisions import Begin, Release, Unreachable, Waiting
 from services.delivery.dispatching import MINUTE
 from services.delivery.serving import Serving
-from services.delivery.site_state import WEIGHT, Connection, Site, State
+from services.delivery.site_state import Connection, Site, State
 from shared.plan.limits import Limits
 
 BACK_OFF = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -72,13 +72,23 @@ class Scheduler(Serving):
 
     # Connections.
 
-    def opened(self, connection: Connection, now: float, tries: int = 1) -> None:
+    def another(self, connection: Connection, now: float) -> bool:
+        """Whether one more connection may be made to open this one, which is then done."""
+        site = connection.site
+        per_minute = site.limits.connections_per_minute
+        if per_minute and site.window.used(now) + site.trying >= per_minute:
+            return False
+        connection.tries += 1
+        site.trying += 1
+        return True
+
+    def opened(self, connection: Connection, now: float) -> None:
         """It can be used, and its job begins as soon as it may."""
         site, route, item = connection.site, connection.route, connection.item
         assert item is not None
-        self._made(connection, now, tries)
+        self._made(connection, now)
         route.failures, route.closed_until = 0, 0.0
-        site.open_seconds += (now - connection.since - site.open_seconds) * WEIGHT
+        site.took_to_open(connection.since, now)
         connection.state, connection.since, item.since = State.HOLDING, now, now
         site.holding[item.urgent].append(connection)
         self._dispatch(site, now)
@@ -87,7 +97,6 @@ class Scheduler(Serving):
         self,
         connection: Connection,
         now: float,
-        tries: int = 1,
         *,
         cause: Any = None,
         lasting: bool = True,
@@ -97,7 +106,7 @@ class Scheduler(Serving):
         `cause`: nobody there answers anybody; jobs that come soon need not try, if it is `lasting`.
         """
         site, route = connection.site, connection.route
-        self._made(connection, now, tries)
+        self._made(connection, now)
         self._let_go(connection)
         if cause is not None and route.connections == route.opening + 1:
             self._end_ready(site, route, cause)
@@ -115,7 +124,7 @@ class Scheduler(Serving):
         if connection.item is not None:
             site.partition.held[connection.item.urgent] -= 1
             connection.item = None
-        site.seconds += (now - connection.since - site.seconds) * WEIGHT
+        site.took(connection.since, now)
         if site.ramp < limits.connections:
             site.ramp += 1
             site.refresh()
@@ -125,8 +134,7 @@ class Scheduler(Serving):
             connection.served >= limits.messages_per_connection
             or site.connections - site.closing > limits.connections - site.residual
             or site.partition.paused
-            or (len(site.routes) > 1 or site.own)
-            and self._yields(connection, now)
+            or ((len(site.routes) > 1 or site.own) and self._yields(connection, now))
         ):
             self._close(connection)
         elif site.pace is None and self._go_on(connection, now):

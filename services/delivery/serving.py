@@ -98,11 +98,11 @@ class Serving(Dispatching):
         partition = site.partition
         site.residual = self._residual.get((partition.key, site.name), 0)
         site.refresh()
-        if partition.fresh:
+        trace = partition.traces.get(site.name)
+        if partition.fresh and trace is None:
             return
         if site.pace is not None:
             site.pace.next = max(site.pace.next, partition.taken + site.pace.interval)
-        trace = partition.traces.get(site.name)
         if trace is not None:
             site.window.adopt(trace.opened, partition.taken)
         else:

@@ -19,10 +19,15 @@ from shared.plan.limits import Limits
 
 FIRST_CONNECTIONS = 5
 """So many are opened to a site at first, and one more for each transaction that is over."""
-GUESS = 0.2
-"""Seconds that a transaction, or opening a connection, is taken to last before one was seen."""
-WEIGHT = 0.1
-"""Of the newest in the running mean of durations."""
+GUESS = 0.02
+"""Seconds that a transaction, or opening a connection, is taken to last before one was seen.
+
+Little: it is better to hold too many at first than to send them away from a site that is idle.
+"""
+SOON = 5.0
+"""Seconds of a site's work that are held ready, if there is room."""
+FASTER, SLOWER = 0.3, 0.02
+"""Weight of the newest duration in the running mean: while we are busy ourselves many are long."""
 SCANNED = 16
 """Routes or connections looked at for one that will do; the others' turn comes another time."""
 
@@ -43,9 +48,12 @@ class State(IntEnum):
 
 
 class Connection:
-    """A connection of a site; `since` is when its state began. Only the scheduler changes it."""
+    """A connection of a site. Only the scheduler changes it.
 
-    __slots__ = ("item", "listed", "route", "served", "since", "site", "state")
+    `since` is when its state began; `tries` counts the connections made to have this one.
+    """
+
+    __slots__ = ("item", "listed", "route", "served", "since", "site", "state", "tries")
 
     def __init__(self, site: Site, route: Route, item: Waiting, now: float) -> None:
         self.site = site
@@ -55,6 +63,7 @@ class Connection:
         self.served = 0
         self.since = now
         self.listed = False
+        self.tries = 1
 
 
 class Route:
@@ -111,8 +120,9 @@ class Site:
 
     __slots__ = (
         "allowed", "backed_off", "calendars", "closing", "connections", "count", "holding", "idle",
-        "limits", "name", "open_seconds", "opening", "own", "pace", "partition", "ramp",
-        "residual", "routes", "sample", "seconds", "timer", "turns", "window",
+        "last", "limits", "name", "open_seconds", "opening", "own", "pace", "partition", "ramp",
+        "residual", "routes", "sample", "seconds", "timer", "trying", "turns",
+        "window",
     )  # fmt: skip
 
     def __init__(self, partition: PartitionState, name: str, sample: Any) -> None:
@@ -127,7 +137,7 @@ class Site:
         self.backed_off: deque[Route] = _NONE
         self.idle: dict[Connection, None] = {}
         self.opening: dict[Connection, None] = {}
-        self.connections = self.closing = 0
+        self.connections = self.closing = self.trying = 0
         self.residual = 0
         self.ramp = FIRST_CONNECTIONS
         self.allowed = 0
@@ -136,6 +146,7 @@ class Site:
         self.window = Window()
         self.calendars = (Calendar(), Calendar())
         self.seconds = self.open_seconds = GUESS
+        self.last = 0.0
         self.timer = 0.0
 
     # Limits.
@@ -156,15 +167,34 @@ class Site:
         """Compute how many connections there may be."""
         self.allowed = min(self.limits.connections - self.residual, self.ramp)
 
-    def rate(self) -> float:
-        """Jobs a second that the site takes, as limits and measured durations say."""
+    def took(self, since: float, now: float) -> None:
+        """A transaction lasted since then."""
+        more = now - since - self.seconds
+        self.seconds += more * (FASTER if more < 0 else SLOWER)
+        self.last = now
+
+    def took_to_open(self, since: float, now: float) -> None:
+        """Opening a connection lasted since then."""
+        more = now - since - self.open_seconds
+        self.open_seconds += more * (FASTER if more < 0 else SLOWER)
+        self.last = now
+
+    def rate(self, now: float) -> float:
+        """Jobs a second that the site takes, as limits and measured durations say.
+
+        While nothing ends, each transaction is known to take longer and longer.
+        """
         limits = self.limits
         each = self.seconds + self.open_seconds / limits.messages_per_connection
+        each = max(each, now - self.last)
         rate = limits.connections / each
         if limits.messages_per_second and limits.messages_per_second < rate:
             rate = limits.messages_per_second
-        per_minute = limits.connections_per_minute * limits.messages_per_connection / 60
-        return min(rate, per_minute) if per_minute else rate
+        if limits.connections_per_minute:
+            left = limits.connections_per_minute - self.window.total
+            a_second = max(limits.connections_per_minute / 60, left / SOON)
+            rate = min(rate, a_second * limits.messages_per_connection)
+        return rate
 
     # Ready jobs.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,13 +17,18 @@ from shared.messages.model import Content, DeliveryJob, MessageClass
 from shared.messages.outcome import Deferred, Outcome
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Walk:
     """The places that one attempt goes through, best first; `places` is None before the lookup.
 
     `failures` has the preference of each host that failed as a whole, and how. `spoken` tells
     whether a transaction was begun with any of them. No step of the attempt is begun or waited
-    for beyond `not_after`, in the loop's time; 0 until the first step.
+    for beyond `not_after`, in the loop's time; 0 until the first step. `may_connect` is asked
+    before each connection.
     """
 
     places: deque[Candidate] | None = None
@@ -31,6 +36,7 @@ class Walk:
     tried: set[Candidate] = field(default_factory=set)
     spoken: bool = False
     not_after: float = 0.0
+    may_connect: Callable[[], bool] = _always
 
     def better_failure(self, preference: int) -> Outcome | None:
         """A transient failure of a host that is better than `preference`."""

@@ -14,12 +14,16 @@ from enum import StrEnum
 from shared.smtp.replies import Reply
 
 OK = Reply(250, "2.0.0", "Ok")
+RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
 NO_SUCH_MAILBOX = Reply(550, "5.1.1", "No such mailbox")
 GREYLISTED = Reply(451, "4.7.1", "Greylisted, try again later")
 
 
 class Stage(StrEnum):
-    """A point of the session at which the script can interfere."""
+    """A point of the session at which the script can interfere.
+
+    CHUNK is a BDAT that is not the last, DOT the end of the content by whichever command.
+    """
 
     BANNER = "banner"
     EHLO = "ehlo"
@@ -27,6 +31,7 @@ class Stage(StrEnum):
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
+    CHUNK = "chunk"
     DOT = "dot"
     RSET = "rset"
     QUIT = "quit"
@@ -60,7 +65,7 @@ class Script:
     `delays`: seconds to wait before the reply of a stage.
     `endless`: stages answered by a multiline reply that never ends.
     `after_starttls`: bytes that follow the 220 of STARTTLS in the same write.
-    `hidden`: extension keywords left out of the EHLO reply.
+    `hidden`: extension keywords left out of the EHLO reply; `shown`: some more that are in it.
     `size`: the octets announced by SIZE; a larger message is answered 552.
     """
 
@@ -73,6 +78,7 @@ class Script:
     endless: frozenset[Stage] = frozenset()
     after_starttls: bytes = b""
     hidden: frozenset[str] = frozenset()
+    shown: tuple[str, ...] = ()
     size: int = 100 << 20
 
     def reply_to_recipient(self, forward_path: str) -> Reply | bytes | None:
@@ -90,6 +96,7 @@ class Script:
         lines = ["PIPELINING", f"SIZE {self.size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
         if with_tls:
             lines.append("STARTTLS")
+        lines += self.shown
         return [line for line in lines if line.split(" ", 1)[0] not in self.hidden]
 
 

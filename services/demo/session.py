@@ -16,7 +16,7 @@ from typing import ClassVar, cast
 
 from services.demo.answers import ScriptedAnswers, Then
 from services.demo.home import Home
-from services.demo.script import GREYLISTED, OK, Received, Stage
+from services.demo.script import GREYLISTED, OK, RECIPIENT_OK, Received, Stage
 from shared.smtp.replies import Reply
 
 LONGEST_COMMAND = 8192
@@ -41,6 +41,8 @@ class Session(ScriptedAnswers):
         self._reverse_path: str | None = None
         self._parameters: tuple[str, ...] = ()
         self._recipients: list[str] = []
+        self._chunk: tuple[int, bool] | None = None
+        self._chunks = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the banner."""
@@ -67,9 +69,14 @@ class Session(ScriptedAnswers):
         self._transport.abort()
 
     def _work(self) -> None:
-        while not self._held and (self._read_content() if self._in_data else self._read_command()):
+        while not self._held and self._read_next():
             pass
         self._flush()
+
+    def _read_next(self) -> bool:
+        if self._in_data:
+            return self._read_content()
+        return self._read_command() if self._chunk is None else self._read_chunk(*self._chunk)
 
     def _read_command(self) -> bool:
         end = self._buffer.find(b"\r\n")
@@ -156,7 +163,7 @@ class Session(ScriptedAnswers):
             return scripted, None
         if self._home.greylisted(reverse_path, forward_path):
             return GREYLISTED, None
-        return OK, lambda: self._recipients.append(forward_path)
+        return RECIPIENT_OK, lambda: self._recipients.append(forward_path)
 
     def _data(self, _argument: str) -> None:
         if not self._recipients:
@@ -168,6 +175,24 @@ class Session(ScriptedAnswers):
     def _expect_content(self) -> None:
         self._in_data = True
         self._searched = 0
+
+    def _bdat(self, argument: str) -> None:
+        size, _, last = argument.partition(" ")
+        self._chunk = int(size), last == "LAST"
+
+    def _read_chunk(self, size: int, last: bool) -> bool:
+        if len(self._buffer) < size:
+            return False
+        self._chunks += self._buffer[:size]
+        del self._buffer[:size]
+        self._chunk = None
+        if not self._recipients:
+            self._out.append(_BAD_SEQUENCE.to_bytes())
+        elif last:
+            self._judge_content(bytes(self._chunks))
+        else:
+            self._answer(Stage.CHUNK, OK)
+        return True
 
     def _rset(self, _argument: str) -> None:
         self._reset()
@@ -193,6 +218,9 @@ class Session(ScriptedAnswers):
     def _take(self, content: bytes, octets: int) -> None:
         del self._buffer[:octets]
         self._in_data = False
+        self._judge_content(content)
+
+    def _judge_content(self, content: bytes) -> None:
         if len(content) > self._home.script.size:
             self._out.append(_TOO_LARGE.to_bytes())
         else:
@@ -228,6 +256,7 @@ class Session(ScriptedAnswers):
         "MAIL": _mail,
         "RCPT": _rcpt,
         "DATA": _data,
+        "BDAT": _bdat,
         "RSET": _rset,
         "NOOP": _noop,
         "QUIT": _quit,

@@ -42,6 +42,7 @@ class ParkReason(StrEnum):
     DSN_FAILED = "dsn_failed"
     CONTENT_MISSING = "content_missing"
     UNSAFE_CONTENT = "unsafe_content"
+    UNCERTAIN = "uncertain"
 
 
 @dataclass(frozen=True, slots=True)

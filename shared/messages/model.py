@@ -113,7 +113,7 @@ class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
 class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", omit_defaults=True):
     """One change of custody, as logged: ids first, then what happened to whom and why.
 
-    `kind` is accepted, routed, delivered, deferred, failed, expired, dsn or parked.
+    `kind` is accepted, routed, delivered, deferred, uncertain, failed, expired, dsn or parked.
     `at` is seconds since the epoch; `queue_seconds` runs from acceptance.
     """
 

@@ -31,9 +31,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The link died after the final dot, before its reply: perhaps delivered, perhaps not.
+    """The link died after the end of the content, before the reply: perhaps delivered, perhaps not.
 
-    Deferred, and never tried at another mail exchanger in the same attempt.
+    Never tried at another mail exchanger in the same attempt; then `delivery.uncertain` says.
     """
 
     reply: Reply

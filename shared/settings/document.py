@@ -143,6 +143,8 @@ def _type_words(annotation: object, metadata: tuple[object, ...]) -> str:
         return f"list of {_plural(_type_words(get_args(annotation)[0], ()))}"
     if origin is Literal:
         return _choice(get_args(annotation))
+    if origin is dict:
+        return f"mapping of names to {_type_words(get_args(annotation)[1], ())}"
     return _simple_words(annotation, metadata)
 
 

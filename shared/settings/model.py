@@ -18,6 +18,7 @@ from shared.messages.model import MessageClass
 from shared.plan.providers import provider_names
 from shared.settings import values
 from shared.settings.section import AtLeastOne, CommaList, Section, in_units
+from shared.settings.sending import TimeoutSettings, Uncertain
 from shared.settings.shaping import (
     LaneMatch,
     LaneSettings,
@@ -246,15 +247,25 @@ class DeliverySettings(Section):
     idle_timeout: Duration = Field(
         parse_duration_ms("5s"), description="A connection without work is closed after this time."
     )
-    connect_timeout: Duration = Field(
-        parse_duration_ms("30s"), description="Time for TCP to connect."
+    timeouts: TimeoutSettings = Field(
+        default_factory=TimeoutSettings,
+        description="How long a next hop may take. All steps before the end of the content get 12 "
+        "minutes together at the most.",
     )
-    command_timeout: Duration = Field(
-        parse_duration_ms("5m"), description="Time for each reply but the last (RFC 5321, 4.5.3.2)."
+    chunking: bool = Field(
+        True,
+        description="Send contents with BDAT to next hops that offer CHUNKING (RFC 3030). "
+        "`false`: always DATA.",
     )
-    final_dot_timeout: Duration = Field(
-        parse_duration_ms("10m"),
-        description="Time for the reply after the content (RFC 5321, 4.5.3.2.6).",
+    uncertain: Uncertain = Field(
+        Uncertain.RETRY,
+        description="What becomes of a recipient whose receiver got the whole content and then "
+        "was lost before it replied, so that nobody knows whether it took the mail. `retry`: sent "
+        "once more, which may make a copy. `sent`: counts as delivered, which may lose the mail. "
+        "`hold`: parked for a person to decide.",
+    )
+    uncertain_by_tenant: dict[str, Uncertain] = Field(
+        {}, description="`delivery.uncertain` of single tenants, as in `{bank: hold}`."
     )
     heartbeat: Duration = Field(
         parse_duration_ms("2s"),

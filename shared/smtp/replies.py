@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
+_SINGLE = re.compile(
+    rb"([2-5][0-9]{2})(?:[ \r]|$)(?:([245]\.\d{1,3}\.\d{1,3})(?:\s+|$))?", re.DOTALL
+)
+LONGEST_REPLY = 32_768
+"""Octets of one reply, all lines together."""
+_SHORT = 80
+"""Octets of a line that is worth remembering: peers say the same few things again and again."""
+_MARKS = (b" ", b"-", b"\r", b"")
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 
 
@@ -56,3 +65,89 @@ def parse_reply(code: int, text: str) -> Reply:
     enhanced = match[1]
     lines = [line.removeprefix(enhanced).lstrip(" ") for line in text.split("\n")]
     return Reply(code, enhanced, "\n".join(lines))
+
+
+@lru_cache(maxsize=1024)
+def _short_reply(line: bytes) -> Reply | None:
+    return _one_line(line)
+
+
+def _one_line(line: bytes) -> Reply | None:
+    """The reply that `line` is, None if it is no reply of one line."""
+    match = _SINGLE.match(line)
+    if match is None:
+        return None
+    code, enhanced = match.groups(b"")
+    if enhanced[:1] not in code[:1]:
+        return Reply(int(code), "", _text(line))
+    return Reply(int(code), enhanced.decode(), _clean(line[match.end() :]))
+
+
+def _begins_like_a_reply(line: bytes) -> bool:
+    return line[3:4] in _MARKS and line[:3].isdigit() and line[:1] in b"2345"
+
+
+def _text(line: bytes) -> str:
+    return _clean(line[4:])
+
+
+def _clean(text: bytes) -> str:
+    return text.rstrip().decode("utf-8", "replace").replace("\r", " ").replace("\0", " ")
+
+
+class ReplyReader:
+    """What a peer sends, cut into replies. `fault` says why nothing more can be made of it.
+
+    `rest` is what has come of an unfinished line; whoever empties it forgets that.
+    """
+
+    def __init__(self) -> None:
+        self.fault = ""
+        self.rest = bytearray()
+        self._lines: list[str] = []
+        self._size = 0
+
+    @property
+    def amid(self) -> bool:
+        """Whether a part of a reply has come."""
+        return bool(self.rest or self._lines)
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """The replies that are complete now."""
+        if self.rest and b"\n" in data:
+            data = bytes(self.rest) + data
+            self.rest.clear()
+        replies: list[Reply] = []
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            line = data[start:end]
+            start = end + 1
+            reply = None if self._lines or len(line) > _SHORT else _short_reply(line)
+            if reply is not None or (reply := self._read(line)) is not None:
+                replies.append(reply)
+            elif self.fault:
+                return replies
+        if start < len(data):
+            self._keep(data[start:])
+        return replies
+
+    def _keep(self, part: bytes) -> None:
+        if self._size + len(self.rest) + len(part) > LONGEST_REPLY:
+            self.fault = "a reply is too long"
+        else:
+            self.rest += part
+
+    def _read(self, line: bytes) -> Reply | None:
+        self._size += len(line)
+        if not _begins_like_a_reply(line):
+            self.fault = "a line that is no reply"
+        elif self._size > LONGEST_REPLY:
+            self.fault = "a reply is too long"
+        else:
+            self._lines.append(_text(line))
+            if line[3:4] != b"-":
+                text = "\n".join(self._lines)
+                self._lines.clear()
+                self._size = 0
+                return parse_reply(int(line[:3]), text)
+        return None

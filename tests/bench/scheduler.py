@@ -93,11 +93,10 @@ class _Run:
         )
 
     def _do(self, decision: Decision, counts: Counter[type]) -> None:
-        kind = type(decision)
-        counts[kind] += 1
-        if kind is Begin or kind is Open:
-            self._ends.append((self._now + DURATION, decision.connection, kind))
-        elif kind is Close:
+        counts[type(decision)] += 1
+        if isinstance(decision, Begin | Open):
+            self._ends.append((self._now + DURATION, decision.connection, type(decision)))
+        elif isinstance(decision, Close):
             self._scheduler.closed(decision.connection, self._now)
 
     def _end_transactions(self) -> None:

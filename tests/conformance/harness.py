@@ -92,6 +92,17 @@ async def publish(broker: Broker, *names: str, queue: str = WORK) -> None:
     await asyncio.wait_for(asyncio.gather(*futures), PATIENCE)
 
 
+async def stand_by(broker: Broker, queue: str) -> Inbox:
+    """What a further consumer of `queue` gets, which is in place: commands keep their order."""
+    inbox, probe = Inbox(acknowledge=True), Inbox(acknowledge=True)
+    broker.consume(queue, 10, inbox)
+    probing = broker.consume(OTHER, 1, probe)
+    await publish(broker, "probe", queue=OTHER)
+    await probe.next()
+    await probing.stop()
+    return inbox
+
+
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Return when the condition holds; fails when it never does."""
     async with asyncio.timeout(PATIENCE):

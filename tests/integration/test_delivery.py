@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -87,14 +88,16 @@ async def rig(
     tmp_path: Path,
     script: Script | None = None,
     tls: ssl.SSLContext | None = None,
-    limits: LimitsSettings | None = None,
-    **keys: object,
+    **keys: Any,
 ) -> AsyncIterator[Rig]:
+    limits = {key: keys.pop(key) for key in tuple(keys) if key in SiteLimits.model_fields}
     settings = Settings(
         content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
-        delivery=DeliverySettings.model_validate({"retry_schedule": "1s", **keys}),
+        delivery=DeliverySettings.model_validate(
+            {"retry_schedule": "1s", "heartbeat": "20ms", **keys}
+        ),
         lanes=ONE_PARTITION,
-        limits=limits or LimitsSettings(),
+        limits=at_most(**limits),
     )
     async with Receiver(script, tls=tls) as receiver:
         one = Rig(receiver, MemoryBroker(TOPOLOGY), settings)
@@ -239,7 +242,7 @@ async def test_after_421_the_next_job_has_a_new_connection(tmp_path: Path) -> No
 
 async def test_a_connection_serves_several_jobs_and_survives_refusals(tmp_path: Path) -> None:
     script = Script(refused=frozenset({"no@"}))
-    async with rig(tmp_path, script, limits=at_most(connections=1)) as r:
+    async with rig(tmp_path, script, connections=1) as r:
         for address in ("a@b.test", "no@b.test", "c@b.test"):
             await r.give(r.job(address))
         await r.receiver.wait_for(2)
@@ -247,7 +250,7 @@ async def test_a_connection_serves_several_jobs_and_survives_refusals(tmp_path: 
 
 
 async def test_a_connection_is_closed_after_its_number_of_messages(tmp_path: Path) -> None:
-    async with rig(tmp_path, limits=at_most(connections=1, messages_per_connection=1)) as r:
+    async with rig(tmp_path, connections=1, messages_per_connection=1) as r:
         await r.give(r.job())
         await r.give(r.job())
         await r.receiver.wait_for(2)
@@ -263,7 +266,7 @@ async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
 
 async def test_a_late_reply_is_tried_again(tmp_path: Path) -> None:
     script = Script(delays={Stage.MAIL: 60.0})
-    async with rig(tmp_path, script, command_timeout="50ms") as r:
+    async with rig(tmp_path, script, timeouts={"mail": "50ms"}) as r:
         assert retried((await r.successors(r.job()))[0]).attempt == 1
 
 
@@ -354,7 +357,7 @@ async def test_bytes_that_are_no_job_are_parked(tmp_path: Path) -> None:
 
 async def test_draining_finishes_what_began_and_gives_the_rest_back(tmp_path: Path) -> None:
     script = Script(delays={Stage.DOT: 0.1})
-    async with rig(tmp_path, script, limits=at_most(connections=1)) as r:
+    async with rig(tmp_path, script, connections=1) as r:
         await r.give(r.job())
         await r.give(r.job("waiting@b.test"))
         await r.receiver.wait_for(lambda: any(b"DATA" in raw for raw in r.receiver.raw))

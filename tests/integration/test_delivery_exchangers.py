@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.client import NextHop
+from services.delivery.hop import NextHop
 from services.delivery.opening import Opener
 from services.delivery.work import Walk
 from services.demo.receiver import Receiver, Script, Stage
@@ -19,7 +19,7 @@ from shared.messages.model import AcceptedMail, MailExchanger, Recipient
 from shared.messages.outcome import Deferred
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply
-from tests.integration.test_delivery import LATER, NEVER, Loopback, Rig, at_most, retried, rig
+from tests.integration.test_delivery import LATER, NEVER, Loopback, Rig, retried, rig
 
 CLOSING = Reply(421, "4.3.2", "Closing")
 
@@ -69,7 +69,7 @@ async def test_a_host_that_does_not_listen_is_left_for_the_next(tmp_path: Path) 
 
 async def test_a_host_that_does_not_answer_is_left_for_the_next(tmp_path: Path) -> None:
     script = Script(delays={Stage.BANNER: 60.0})
-    async with rig(tmp_path, script, command_timeout="100ms") as r, Receiver() as worse:
+    async with rig(tmp_path, script, timeouts={"greeting": "100ms"}) as r, Receiver() as worse:
         await r.give(r.job(exchangers=both(r, worse)))
         await worse.wait_for(1)
 
@@ -118,7 +118,7 @@ async def test_a_refusal_on_a_reused_connection_to_a_worse_host_is_no_last_word_
     tmp_path: Path,
 ) -> None:
     async with (
-        rig(tmp_path, limits=at_most(connections=1)) as r,
+        rig(tmp_path, connections=1) as r,
         Receiver(Script(refused=frozenset({"no@"}))) as worse,
     ):
         exchangers = both(r, worse)
@@ -168,7 +168,7 @@ async def test_a_host_that_failed_on_a_reused_connection_is_not_tried_again(
     tmp_path: Path,
 ) -> None:
     async with (
-        rig(tmp_path, limits=at_most(connections=1)) as r,
+        rig(tmp_path, connections=1) as r,
         Receiver() as worse,
     ):
         exchangers = both(r, worse)

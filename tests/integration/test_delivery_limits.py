@@ -17,6 +17,7 @@ from services.delivery.opening import Opener
 from services.delivery.partitions import Partitions
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
+from services.delivery.upload import Times
 from services.demo.receiver import Receiver, Script, Stage
 from shared import metrics
 from shared.broker.topology import DUE, WAIT_STEPS_MS
@@ -28,6 +29,8 @@ from tests.integration.test_delivery import LATER, ONE_PARTITION, TOPOLOGY, Loop
 from tests.support.memory_broker import MemoryBroker
 
 LONG = 60.0
+LONG_TIMES = Times(LONG, LONG, LONG, LONG, LONG)
+PARTITION = Partition("default", 0)
 
 
 class LimitedRig(Rig):
@@ -50,29 +53,40 @@ class LimitedRig(Rig):
         self.handling.attach(self.pool)
         self.partitions = Partitions(self.broker, self.pool, self.handling.handle, 100)
 
+    def take(self) -> None:
+        self.serving = True
+        self.partitions.take(PARTITION, fresh=True)
+
+    async def give_up(self) -> None:
+        """Serve no more; what has begun ends."""
+        if self.serving:
+            self.serving = False
+            await self.partitions.give_up(PARTITION)
+        await self.pool.ended()
+
 
 @asynccontextmanager
 async def limited(folder: Path, script: Script, limits: Limits) -> AsyncIterator[LimitedRig]:
     async with Receiver(script) as receiver:
         rig = LimitedRig(receiver, folder, limits)
-        rig.partitions.take(Partition("default", 0), fresh=True)
+        rig.take()
         yield rig
         await receiver.close()
-        await rig.partitions.give_up_all()
+        await rig.give_up()
         await rig.handling.settled()
         await rig.broker.close()
 
 
 @pytest.mark.parametrize("stage", [Stage.BANNER, Stage.EHLO, Stage.MAIL, Stage.RCPT, Stage.DATA])
 async def test_an_attempt_ends_whatever_each_step_may_take(tmp_path: Path, stage: Stage) -> None:
-    limits = Limits(command=LONG, final_dot=LONG, attempt=0.3)
+    limits = Limits(LONG_TIMES, attempt=0.3)
     async with limited(tmp_path, Script(delays={stage: LONG}), limits) as r:
         (later,) = await r.successors(r.job())
         assert later.queue == DUE
 
 
 async def test_no_further_host_is_tried_when_the_time_is_over(tmp_path: Path) -> None:
-    limits = Limits(command=LONG, final_dot=LONG, attempt=0.3)
+    limits = Limits(LONG_TIMES, attempt=0.3)
     async with (
         limited(tmp_path, Script(delays={Stage.BANNER: LONG}), limits) as r,
         Receiver() as worse,
@@ -87,22 +101,22 @@ async def test_no_further_host_is_tried_when_the_time_is_over(tmp_path: Path) ->
 async def test_the_reply_to_the_dot_is_waited_for_beyond_the_time_of_an_attempt(
     tmp_path: Path,
 ) -> None:
-    limits = Limits(command=LONG, final_dot=LONG, attempt=0.5)
+    limits = Limits(LONG_TIMES, attempt=0.5)
     async with limited(tmp_path, Script(delays={Stage.DOT: 0.8}), limits) as r:
         await r.give(r.job())
         await r.receiver.wait_for(1)
-        await r.partitions.give_up_all()
+        await r.give_up()
         assert len(r.broker.published) == 1
 
 
 async def test_a_job_that_only_waits_is_given_back(tmp_path: Path) -> None:
-    limits = Limits(command=LONG, final_dot=LONG)
+    limits = Limits(LONG_TIMES)
     async with limited(tmp_path, Script(delays={Stage.DOT: LONG}), limits) as r:
         await r.give(r.job(id="begun"))
         await r.receiver.wait_for(lambda: any(b"DATA" in raw for raw in r.receiver.raw))
-        for number in range(30):
+        for number in range(99):
             await r.give(r.job(id=f"waiting{number}"))
-        given_back = await r.broker.wait_published(32)
+        given_back = await r.broker.wait_published(101)
         jobs = [decode(message.body) for message in given_back if message.queue == DUE]
         assert all(isinstance(job, DeliveryJob) and job.attempt == 0 for job in jobs)
         assert all(message.delay_ms in WAIT_STEPS_MS for message in r.broker.delayed())
@@ -110,7 +124,7 @@ async def test_a_job_that_only_waits_is_given_back(tmp_path: Path) -> None:
 
 
 async def test_a_job_behind_an_unreachable_one_is_deferred_with_it(tmp_path: Path) -> None:
-    limits = Limits(command=LONG, final_dot=LONG)
+    limits = Limits(LONG_TIMES)
     async with limited(tmp_path, Script(replies={Stage.BANNER: LATER}), limits) as r:
         for _ in range(5):
             await r.give(r.job())

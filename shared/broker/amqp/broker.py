@@ -11,6 +11,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -50,6 +51,8 @@ from shared.settings.model import BrokerSettings
 SWITCH_SECONDS = 0.0005
 """The interpreter's switch interval: a thread that has a batch waits no longer for its turn."""
 CLOSE_SECONDS = 5.0
+ASKING_HEARTBEAT = 2.0
+"""Seconds; who asks waits for two of them at most, so that an alarm does not hold up an exit."""
 
 Answer = TypeVar("Answer")
 
@@ -226,8 +229,9 @@ class AmqpBroker:
         return await self._ask(partial(count, queues=self._topology.names()))
 
     async def _ask(self, question: Callable[[Any], Answer]) -> Answer:
+        options = replace(self._options("asking"), heartbeat=ASKING_HEARTBEAT)
         try:
-            return await asyncio.to_thread(_asked, self._options("asking"), question)
+            return await asyncio.to_thread(_asked, options, question)
         except (AMQPError, OSError) as error:
             raise Unavailable(str(error)) from error
 

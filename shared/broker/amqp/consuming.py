@@ -222,6 +222,7 @@ class Consuming:
             del self._mending[subscription]
             # What came over the old channel goes back to the queue with it.
             old = subscription.channel
+            self._arrived.pop(subscription, None)
             subscription.begin(None, 0)
             if old is not None:
                 old.close()

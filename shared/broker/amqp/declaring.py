@@ -7,6 +7,7 @@ Everything here blocks and is called on a thread.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -22,7 +23,10 @@ from shared.broker.topology import FIRST_LANES, Queue, Topology, amqp_arguments
 from shared.logs import get_logger
 
 DECLARING_CHANNELS = 4
-"""A fresh quorum queue costs some 13 ms one by one, and 7 over this many channels (3.10.8)."""
+"""A fresh quorum queue costs some 13 ms one by one, and 7 over this many channels (3.10.8).
+
+More channels make it slower again: docs/decisions/0009-many-queues-and-one-active-consumer.md.
+"""
 
 PLANS = "postroad.plans"
 """The queue of the record. Not in the topology: nothing travels through it."""
@@ -34,9 +38,8 @@ _LOOK_SECONDS = 0.05
 def declare(connection: Any, queues: Collection[Queue]) -> None:
     """Declare queues, idempotently. Raises py-amqp's errors, also for other arguments.
 
-    Nobody waits for the single answers: a channel that closes has done what it was asked before.
+    Nobody waits for the single answers: a channel that answers has done what it was asked before.
     """
-    connection.transport.hold()
     channels = [connection.channel() for _ in range(min(DECLARING_CHANNELS, len(queues)))]
     connection.transport.hold()
     for queue, channel in zip(queues, itertools.cycle(channels), strict=False):
@@ -45,6 +48,7 @@ def declare(connection: Any, queues: Collection[Queue]) -> None:
             queue.name, durable=True, auto_delete=False, nowait=True, arguments=arguments
         )
     for channel in channels:
+        channel.basic_qos(0, 1, False)  # a close would not tell of an error
         channel.close()
 
 
@@ -135,22 +139,21 @@ def _publish(channel: Any, body: bytes) -> None:
 def left_over(connection: Any, topology: Topology) -> list[str]:
     """The lane queues that exist, and are not in `topology`."""
     known = record(connection, topology.lanes(), RECORD_SECONDS) | FIRST_LANES
-    return [
-        name for name in sorted(known - topology.names()) if depth(connection, name) is not None
-    ]
+    return list(_depths(connection, sorted(known - topology.names())))
 
 
 def count(connection: Any, queues: Iterable[str]) -> dict[str, int]:
     """Messages ready in each queue, 0 for one that is missing."""
-    return {queue: depth(connection, queue) or 0 for queue in queues}
+    return dict.fromkeys(queues, 0) | _depths(connection, queues)
 
 
-def depth(connection: Any, queue: str) -> int | None:
-    """Messages ready in a queue; None if there is no such queue."""
+def _depths(connection: Any, queues: Iterable[str]) -> dict[str, int]:
+    """Messages ready in each of `queues` that exists."""
     channel = connection.channel()
-    try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
-    except NotFound:
-        return None
-    finally:
-        channel.close()
+    depths = {}
+    for queue in queues:
+        # A queue that is missing closes the channel; py-amqp opens it again by itself.
+        with contextlib.suppress(NotFound):
+            depths[queue] = int(channel.queue_declare(queue, passive=True).message_count)
+    channel.close()
+    return depths

@@ -24,6 +24,7 @@ from shared.broker.embedded.records import (
 from shared.broker.embedded.store import Store
 from shared.broker.interface import ParkReason
 from shared.broker.topology import Topology
+from tests.conformance.harness import lane, lane_topology
 
 NOW = 1_000_000.0
 FULL, NORMAL = 2, 1
@@ -141,6 +142,39 @@ async def test_a_consumer_that_left_is_leased_no_more(engine: Engine) -> None:
     engine.leave(sub)
     engine.leave(sub)
     assert take(engine, Batch(posts=[post("a")])) == []
+
+
+async def test_a_bell_that_rings_admits_a_consumer_that_stood_by(tmp_path: Path) -> None:
+    topology = lane_topology(x=1)
+    left, right = Engine(tmp_path, topology), Engine(tmp_path, topology)
+    first, second = consumer(queue=lane(0)), consumer(queue=lane(0))
+    left.join(first)
+    left.admit()
+    right.join(second)
+    right.admit()
+    bell = right.doorbells.listen(lane(0))
+    left.keep_house()
+    assert take(right, Batch(posts=[post("a", lane(0))])) == []
+    left.leave(first)
+    assert select.select([bell], [], [], 0)[0] == [bell]
+    right.answer(bell)
+    assert [message.message_id for message in take(right)] == ["a"]
+    left.close()
+    right.close()
+
+
+async def test_an_engine_that_closes_gives_back_before_others_are_served(tmp_path: Path) -> None:
+    topology = lane_topology(x=1)
+    left, right = Engine(tmp_path, topology), Engine(tmp_path, topology)
+    left.join(consumer(queue=lane(0)))
+    left.admit()
+    names = [f"{number}" for number in range(15)]
+    assert len(take(left, Batch(posts=[post(name, lane(0)) for name in names]))) == 10
+    left.close()
+    right.join(consumer(prefetch=15, queue=lane(0)))
+    right.admit()
+    assert [message.message_id for message in take(right)] == names
+    right.close()
 
 
 async def test_messages_of_an_owner_without_a_file_come_back_at_the_start(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Watched:
     began: float
     made: float | None = None
     messages: int = 0
+    tries: int = 1
 
 
 @dataclass
@@ -79,6 +80,12 @@ class Referee:
         self.scheduler.arrive(item, self.now)
         self.judge()
         return item
+
+    def another(self, connection: Connection) -> None:
+        """One more connection is made to open this one, if that is permitted."""
+        if self.scheduler.another(connection, self.now):
+            self.sites[connection.site.name].connections[connection].tries += 1
+            self._a_minute(connection.site.name)
 
     def opened(self, connection: Connection) -> None:
         item = self.opening.pop(connection)
@@ -208,13 +215,17 @@ class Referee:
         seen, limits = self.sites[item.site], self.limits(item.site)
         seen.connections[connection] = Watched(item.site, self.now)
         assert len(seen.connections) + self.residual[item.site] <= limits.connections
-        if limits.connections_per_minute:
-            recent = [
-                one
-                for one in (*seen.connections.values(), *seen.past)
-                if one.made is None or one.made > self.now - 60
-            ]
-            assert len(recent) <= limits.connections_per_minute
+        self._a_minute(item.site)
+
+    def _a_minute(self, site: str) -> None:
+        """However the connections lie between the begin and the end of opening them."""
+        seen, limits = self.sites[site], self.limits(site)
+        recent = [
+            one.tries
+            for one in (*seen.connections.values(), *seen.past)
+            if one.made is None or one.made > self.now - 60
+        ]
+        assert not limits.connections_per_minute or sum(recent) <= limits.connections_per_minute
 
     def _begins(self, connection: Connection, item: Waiting) -> None:
         assert self.life[item] is Life.WAITING

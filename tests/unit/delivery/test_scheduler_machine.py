@@ -59,6 +59,11 @@ class Machine(RuleBasedStateMachine):
         else:
             self.referee.failed(connection, "down" if dead else None)
 
+    @precondition(lambda self: self.referee.opening)
+    @rule(data=st.data())
+    def another_host_is_tried(self, data: st.DataObject) -> None:
+        self.referee.another(pick(data, list(self.referee.opening)))
+
     @precondition(lambda self: self.referee.busy)
     @rule(
         data=st.data(),

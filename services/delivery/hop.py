@@ -1,0 +1,130 @@
+"""A connection to a next hop: greeting, EHLO, STARTTLS and QUIT on our protocol.
+
+The list of extensions is all that is wanted of the reply to EHLO. STARTTLS is aiosmtplib's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from collections.abc import Callable
+
+from aiosmtplib.errors import SMTPConnectResponseError, SMTPHeloError
+
+from services.delivery.candidates import Candidate
+from services.delivery.client import PipelinedProtocol
+from shared.messages.outcome import Outcome
+from shared.settings.sending import TimeoutSettings
+from shared.smtp.replies import Reply
+
+
+class NextHop:
+    """A connection to `place`, from `connect` on.
+
+    `extensions` has the keywords in lower case. `served` counts transactions, `better_failure` is
+    the transient failure of a better mail exchanger than `place`, if any. `before_leave` is called
+    while the connection still stands.
+    """
+
+    def __init__(
+        self,
+        place: Candidate,
+        hostname: str,
+        timeouts: TimeoutSettings,
+        before_leave: Callable[[NextHop], None],
+    ) -> None:
+        self.place = place
+        self.extensions: dict[str, str] = {}
+        self.served = 0
+        self.better_failure: Outcome | None = None
+        self._hostname = hostname
+        self._timeouts = timeouts
+        self._before_leave = before_leave
+        self._link: PipelinedProtocol | None = None
+
+    @property
+    def link(self) -> PipelinedProtocol:
+        """The connection; only after `connect`."""
+        assert self._link is not None
+        return self._link
+
+    async def connect(self, not_after: float) -> None:
+        """Connect and take the greeting. Raises OSError, SMTPException.
+
+        `not_after`, in the loop's time, bounds this and what follows.
+        """
+        loop = asyncio.get_running_loop()
+        end = min(loop.time() + self._timeouts.connect / 1000, not_after)
+        async with asyncio.timeout_at(end):
+            _, link = await loop.create_connection(
+                lambda: PipelinedProtocol(loop), self.place.address, self.place.port
+            )
+        self._link = link
+        link.not_after = not_after
+        reply = await link.greeting(self._timeouts.greeting / 1000)
+        link.check(reply)
+        if reply.code != 220:
+            raise SMTPConnectResponseError(*_parts(reply))
+
+    async def greet(self) -> None:
+        """EHLO, or HELO where that is refused. Raises SMTPException."""
+        reply = await self._say(b"EHLO")
+        if reply.code == 250:
+            self.extensions = extensions(reply)
+            return
+        self.extensions = {}
+        if reply.permanent:
+            reply = await self._say(b"HELO")
+        if reply.code != 250:
+            raise SMTPHeloError(*_parts(reply))
+
+    async def _say(self, verb: bytes) -> Reply:
+        line = b"%b %b\r\n" % (verb, self._hostname.encode("ascii"))
+        (reply,) = await self.link.ask(line, (self._timeouts.ehlo / 1000,))
+        self.link.check(reply)
+        return reply
+
+    async def secure(self, context: ssl.SSLContext) -> None:
+        """STARTTLS, then EHLO anew (RFC 3207, 4.2). Raises SMTPException, OSError, ValueError."""
+        left = self.link.not_after - asyncio.get_running_loop().time()
+        seconds = min(self._timeouts.tls / 1000, max(left, 0.001))
+        await self.link.start_tls(context, self.place.host, timeout=seconds)
+        await self.greet()
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """What tells about TLS, None in clear text."""
+        transport = self.link.transport
+        if transport is None:
+            return None
+        found: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        return found
+
+    async def leave(self) -> None:
+        """QUIT, where somebody is left to hear it; then close."""
+        try:
+            if self.link.usable:
+                self._before_leave(self)
+                self.link.not_after = math.inf
+                await self.link.ask(b"QUIT\r\n", (self._timeouts.quit / 1000,))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close at once."""
+        if self._link is not None and self._link.transport is not None:
+            self._link.transport.close()
+
+
+def _parts(reply: Reply) -> tuple[int, str]:
+    return reply.code, f"{reply.enhanced} {reply.text}" if reply.enhanced else reply.text
+
+
+def extensions(reply: Reply) -> dict[str, str]:
+    """The keywords of an EHLO reply, in lower case, with their parameters."""
+    found: dict[str, str] = {}
+    for line in reply.text.split("\n")[1:]:
+        keyword, _, parameters = line.strip().partition(" ")
+        found[keyword.lower()] = parameters
+    return found
