@@ -126,5 +126,6 @@ def extensions(reply: Reply) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in reply.text.split("\n")[1:]:
         keyword, _, parameters = line.strip().partition(" ")
-        found[keyword.lower()] = parameters
+        if keyword:
+            found[keyword.lower()] = parameters
     return found

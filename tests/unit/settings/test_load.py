@@ -67,6 +67,11 @@ def test_an_empty_file_is_the_defaults(file: Path) -> None:
         ("_env_file: x", "_env_file: unknown key"),
         ("1: x", "1: unknown key"),
         ("broker: {urll: x}", "broker.urll: unknown key"),
+        ("delivery: {timeouts: {mial: 1m}}", "delivery.timeouts.mial: unknown key"),
+        (
+            "delivery: {uncertain_by_tenant: {bank: maybe}}",
+            "delivery.uncertain_by_tenant.bank: Input should be 'retry', 'sent' or 'hold'",
+        ),
         ("ingress: {listeners: [{prot: 25}]}", "ingress.listeners.0.port: is required"),
         ("hostname: 3", "hostname: must be text"),
         ("hostname: mta_1.example", "hostname: 'mta_1.example' is not a host name"),
@@ -270,12 +275,14 @@ def test_a_list_of_one_needs_no_mark_in_a_variable(monkeypatch: pytest.MonkeyPat
 
 def test_sections_in_a_variable_are_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROAD_ROUTER__ROUTES", '[{"domains": ["a.b"], "hosts": ["h:26"]}]')
+    monkeypatch.setenv("POSTROAD_DELIVERY__UNCERTAIN_BY_TENANT", "{bank: hold}")
     monkeypatch.setenv("POSTROAD_INGRESS__TLS__CERTIFICATE", "/crt")
     monkeypatch.setenv("POSTROAD_INGRESS__TLS__KEY", "/key")
 
     settings = load_settings(None)
 
     assert settings.router.routes[0].hosts == ("h:26",)
+    assert settings.delivery.uncertain_by_tenant == {"bank": "hold"}
     assert settings.ingress.tls is not None
     assert settings.ingress.tls.key == Path("/key")
 
