@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,11 @@ ConfigOption = Annotated[
     typer.Option("--config", envvar="POSTROAD_CONFIG", help="Configuration file (YAML)."),
 ]
 
+LaneOption = Annotated[
+    list[str] | None,
+    typer.Option("--lane", metavar="NAME", help="Serve this lane only; may be given again."),
+]
+
 
 @app.command()
 def ingress(config: ConfigOption = None) -> None:
@@ -32,7 +38,9 @@ def ingress(config: ConfigOption = None) -> None:
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("ingress", build, settings, settings.admin.ingress_port))
+    raise typer.Exit(
+        run_service("ingress", build, settings, settings.admin.ingress_port, config=config)
+    )
 
 
 @app.command()
@@ -42,17 +50,24 @@ def router(config: ConfigOption = None) -> None:
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("router", build, settings, settings.admin.router_port))
+    raise typer.Exit(
+        run_service("router", build, settings, settings.admin.router_port, config=config)
+    )
 
 
 @app.command()
-def delivery(config: ConfigOption = None) -> None:
+def delivery(config: ConfigOption = None, lane: LaneOption = None) -> None:
     """Send to mail exchangers, retry, notify."""
-    from services.delivery.main import build
+    from services.delivery.main import build, check_lanes
     from shared.service import run_service
 
     settings = load_settings(config)
-    raise typer.Exit(run_service("delivery", build, settings, settings.admin.delivery_port))
+    check_lanes(settings, lane or ())
+    build_lanes = partial(build, lanes=lane)
+    port = settings.admin.delivery_port
+    raise typer.Exit(
+        run_service("delivery", build_lanes, settings, port, lanes=lane, config=config)
+    )
 
 
 @app.command()

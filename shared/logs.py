@@ -44,6 +44,7 @@ class _EventLine(msgspec.Struct, omit_defaults=True, kw_only=True):
     service: str = ""
     recipients: tuple[str, ...] = ()
     destination: str = ""
+    site: str = ""
     reply: str = ""
     reason: str = ""
     attempt: int = 0
@@ -213,6 +214,7 @@ def _event_line(event: Event, service: str) -> _EventLine:
         service=service,
         recipients=event.recipients,
         destination=event.destination,
+        site=event.site,
         reply=clip(event.reply),
         reason=clip(event.reason),
         attempt=event.attempt,

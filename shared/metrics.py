@@ -6,7 +6,7 @@ start at 0, so that an alert on a rate sees the first failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
@@ -24,6 +24,9 @@ FAILURE_REASONS = (
 TLS_RESULTS = ("full", "resumed", "failed")
 UNCERTAIN_POLICIES = ("retry", "sent", "hold")
 DSN_ACTIONS = ("failed", "delayed", "delivered")
+OWNERSHIP_CHANGES = ("taken", "moved", "lost", "leaving")
+GIVEN_BACK = ("limit", "late", "moved")
+"""Why a job went back to the broker before it began: no turn yet, held long, for another queue."""
 REFUSALS = ("syntax", "auth", "relay", "size", "content", "recipients", "ours", "blocked", "load")
 
 
@@ -51,6 +54,12 @@ dsns = Counter("postroad_dsn", "Delivery status notifications published.", ["act
 parked_messages = Counter(
     "postroad_parked_messages", "Messages moved to the parking queue.", ["reason"]
 )
+given_back_jobs = Counter(
+    "postroad_given_back_jobs", "Jobs that come again later, without an attempt.", ["reason"]
+)
+throttled_seconds = Counter(
+    "postroad_throttled_seconds", "Time that jobs waited because of a limit.", ["provider"]
+)
 uncertain_outcomes = Counter(
     "postroad_uncertain_outcomes",
     "Recipients whose receiver was lost between the content and its reply, by what was done.",
@@ -67,16 +76,39 @@ queue_seconds = Histogram(
     ["outcome"],
     buckets=QUEUE_SECONDS,
 )
+members = Gauge("postroad_members", "Delivery workers of a lane that this one knows of.", ["lane"])
+owned_partitions = Gauge("postroad_owned_partitions", "Partitions served here.", ["lane"])
+partition_owned = Gauge(
+    "postroad_partition_owned", "1 while this worker serves the partition.", ["lane", "partition"]
+)
+ownership_changes = Counter(
+    "postroad_ownership_changes", "Partitions taken, or given up and why.", ["change"]
+)
+ignored_heartbeats = Counter(
+    "postroad_ignored_heartbeats", "Announcements that this version cannot read."
+)
 broker_usable = Gauge("postroad_broker_usable", "1 while the broker is connected and not blocked.")
 broker_reconnects = Counter("postroad_broker_reconnects", "Connections to the broker lost.")
+config_reloads = Counter(
+    "postroad_config_reloads", "Changed configuration files read while running.", ["result"]
+)
 dropped_log_lines = Counter("postroad_dropped_log_lines", "Log lines that could not be written.")
 
 _known(refused_messages, REFUSALS)
 _known(publish_failures, ("unavailable", "refused", "unroutable"))
 _known(delivery_attempts, OUTCOMES)
+_known(config_reloads, ("ok", "failed"))
 _known(failures, FAILURE_REASONS)
 _known(dsns, DSN_ACTIONS)
 _known(uncertain_outcomes, UNCERTAIN_POLICIES)
 _known(tls_handshakes, TLS_RESULTS)
 _known(parked_messages, [reason.value for reason in ParkReason])
+_known(ownership_changes, OWNERSHIP_CHANGES)
+_known(given_back_jobs, GIVEN_BACK)
 _known(queue_seconds, ("delivered", "failed"))
+
+
+def throttled_by(providers: Collection[str]) -> Mapping[str, Callable[[float], None]]:
+    """How to count the time that jobs of each of these providers waited because of a limit."""
+    _known(throttled_seconds, providers)
+    return {provider: throttled_seconds.labels(provider).inc for provider in providers}

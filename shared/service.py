@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import uvloop
 
@@ -21,6 +23,8 @@ from shared.logs import configure_logging, get_logger
 from shared.settings.load import ConfigError
 from shared.settings.model import Settings
 from shared.settings.public import public_settings
+from shared.settings.reload import SettingsWatch
+from shared.settings.shaping import LimitsSettings
 
 
 class Service(Protocol):
@@ -38,6 +42,14 @@ class Service(Protocol):
         """Take nothing new, finish what has begun, give the rest back."""
 
 
+@runtime_checkable
+class Limited(Protocol):
+    """A service that takes up new limits while it runs."""
+
+    def set_limits(self, limits: LimitsSettings) -> None:
+        """From now on these hold."""
+
+
 class ServiceFactory(Protocol):
     """Builds a service; nothing listens and nothing connects yet."""
 
@@ -49,20 +61,38 @@ LAST_MOMENT = 1.0
 """Seconds the broker has for its leave when the grace is over or the start failed."""
 
 
-def run_service(name: str, factory: ServiceFactory, settings: Settings, admin_port: int) -> int:
+def run_service(
+    name: str,
+    factory: ServiceFactory,
+    settings: Settings,
+    admin_port: int,
+    *,
+    lanes: Collection[str] | None = None,
+    config: Path | None = None,
+) -> int:
     """Run one service until SIGTERM or SIGINT; returns the exit code.
 
-    0 after a complete drain, 1 when the grace ran out. Raises `ConfigError`.
+    It uses the queues of `lanes`, None: of all. The file `config`, from which `settings` came, is
+    watched, and read again at once on SIGHUP. 0 after a complete drain, 1 when the grace ran out.
+    Raises `ConfigError`.
     """
     configure_logging(settings.logging, name)
     get_logger().info("configuration", settings=public_settings(settings))
-    return uvloop.run(_run(name, factory, settings, admin_port))
+    return uvloop.run(_run(name, factory, settings, admin_port, lanes=lanes, config=config))
 
 
-async def _run(name: str, factory: ServiceFactory, settings: Settings, admin_port: int) -> int:
+async def _run(
+    name: str,
+    factory: ServiceFactory,
+    settings: Settings,
+    admin_port: int,
+    *,
+    lanes: Collection[str] | None,
+    config: Path | None,
+) -> int:
     now = asyncio.get_running_loop().time
     stop = _stop_on_signals()
-    broker = connect_broker(settings, name)
+    broker = connect_broker(settings, name, lanes)
     service = factory(settings, broker)
     metrics.broker_usable.set_function(lambda: broker.usable)
     admin = AdminServer(settings.admin.address, admin_port, lambda: _why_not(stop, broker, service))
@@ -72,7 +102,8 @@ async def _run(name: str, factory: ServiceFactory, settings: Settings, admin_por
         await broker.start()
         await service.start()
         get_logger().info("started", admin_port=port)
-        await stop.wait()
+        async with _watching(config, settings, service):
+            await stop.wait()
         get_logger().info("draining")
         grace = now() + settings.shutdown_grace / 1000
         drained = await _in_time("drain", service.drain(), grace)
@@ -88,6 +119,27 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+@asynccontextmanager
+async def _watching(
+    config: Path | None, settings: Settings, service: Service
+) -> AsyncIterator[None]:
+    if config is None:
+        yield
+        return
+    on_change = service.set_limits if isinstance(service, Limited) else _of_no_concern
+    watch = SettingsWatch(config, settings, on_change)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.look_now)
+    watch.start()
+    try:
+        yield
+    finally:
+        await watch.stop()
+
+
+def _of_no_concern(_limits: LimitsSettings) -> None:
+    """This service knows no limits."""
 
 
 async def _listen(admin: AdminServer, key: str, port: int) -> int:

@@ -11,24 +11,31 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from services.delivery.custody import Successors, successors
 from services.delivery.decide import Decision, decide
 from services.delivery.envelope import is_safe_envelope
+from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.repeats import Key, Repeats, key_of
 from services.delivery.report import count_attempt, report
 from services.delivery.work import Work
 from shared import metrics
-from shared.broker.interface import Delivery, ParkReason
+from shared.broker.interface import Delivery, Outgoing, ParkReason
+from shared.broker.topology import DUE
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
 from shared.logs import get_logger
-from shared.messages.codec import CodecError, decode
+from shared.messages.codec import CodecError, decode, encode
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Outcome
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply
 
 _STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"))
+_MOVED_MS = 5_000
+"""Until a job comes again that another plan brought here: one of the wait steps."""
+_given_back = {reason: metrics.given_back_jobs.labels(reason).inc for reason in metrics.GIVEN_BACK}
 _dsn_published = metrics.dsns.labels("failed").inc
 
 
@@ -42,10 +49,15 @@ class Handling:
     """The owner of all work of this process (`services.delivery.work.Owner`)."""
 
     def __init__(
-        self, settings: Settings, store: ContentStore, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        store: ContentStore,
+        placing: Placing,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._store = store
+        self._placing = placing
         self._clock = clock
         self._pool: Pool | None = None
         self._pending: set[asyncio.Future[None]] = set()
@@ -76,13 +88,21 @@ class Handling:
             held.copies.append(held.delivery)
             held.delivery = delivery
             return
-        work = Work(job, delivery, content)
+        work = Work(job, delivery, content, self._placing.partition(delivery.queue))
+        if job.turn:
+            work.turn = job.turn - self._ahead()
         self._held[key_of(job)] = work
         metrics.in_flight.inc()
         if (outcomes := self._repeats.recall(job)) is not None:
             self._conclude(work, outcomes)
-        else:
+        elif self._placing.belongs(job, delivery.queue):
             self._pool.submit(work)
+        else:
+            self.give_back(work, _MOVED_MS, "moved")
+
+    def _ahead(self) -> float:
+        """How far the time of the world is ahead of the loop's."""
+        return self._clock() - asyncio.get_running_loop().time()
 
     async def load(self, work: Work) -> bytes | None:
         """See `Owner.load`."""
@@ -169,9 +189,13 @@ class Handling:
             metrics.parked_messages.labels(reason.value).inc()
 
     def _let_go(self, work: Work, *, settled: bool = True) -> None:
-        """The work is over; with it its copies, each of which may be a message of its own."""
-        metrics.in_flight.dec()
+        """The work is over."""
         self._held.pop(key_of(work.job), None)
+        self._end_copies(work, settled=settled)
+
+    def _end_copies(self, work: Work, *, settled: bool) -> None:
+        """With the work its copies are over, each of which may be a message of its own."""
+        metrics.in_flight.dec()
         for copy in work.copies:
             if settled:
                 copy.ack()
@@ -187,6 +211,26 @@ class Handling:
             await self._store.end_share(job.content.blob, job.blob_share, job.id)
         except ContentUnavailable as error:
             get_logger().warning("content was not given up", job_id=job.id, cause=str(error))
+
+    def give_back(self, work: Work, delay_ms: int, reason: str) -> None:
+        """See `Owner.give_back`."""
+        job = work.job
+        turn = work.turn and work.turn + self._ahead()
+        body = encode(msgspec.structs.replace(job, turn=turn))
+        # custody: the job waits in its step, durably, before it is settled here.
+        future = work.delivery.forward([Outgoing(DUE, body, job.id, delay_ms=delay_ms)])
+        self._track(future)
+        # At once: it may come again before the broker's confirm of this has been seen.
+        self._held.pop(key_of(job), None)
+        work.content = None
+
+        def moved(done: asyncio.Future[None]) -> None:
+            settled = not done.cancelled() and done.exception() is None
+            self._end_copies(work, settled=settled)
+            if settled:
+                _given_back[reason]()
+
+        future.add_done_callback(moved)
 
     def release(self, work: Work) -> None:
         """See `Owner.release`."""

@@ -22,7 +22,7 @@ class Partition(NamedTuple):
     number: int
 
 
-class Trace(msgspec.Struct, frozen=True):
+class Trace(msgspec.Struct, frozen=True, array_like=True):
     """What a worker that gave a partition up knows of one site in it.
 
     `connections` are still open there; `opened` counts those opened within the last minute, in
@@ -42,8 +42,9 @@ class Holder(Protocol):
     def take(self, partition: Partition, *, fresh: bool, traces: Sequence[Trace] = ()) -> None:
         """Begin to serve.
 
-        `fresh`: nobody served it within the last minute, as far as anybody knows; else what is
-        not told by `traces` is assumed to have been used up to the limits.
+        `fresh`: all that others did here within the last minute is told by `traces`, as far as
+        anybody knows. Else one of them fell silent, and what is not told is assumed to have been
+        used up to the limits.
         """
 
     async def give_up(self, partition: Partition) -> Sequence[Trace]:

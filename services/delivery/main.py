@@ -2,63 +2,100 @@
 
 from __future__ import annotations
 
+import os
 import random
+import secrets
+import socket
+from collections.abc import Collection
 
 from services.delivery.attempt import Limits
-from services.delivery.destination import Tools
 from services.delivery.handling import Handling
+from services.delivery.line import Tools
 from services.delivery.opening import Opener
+from services.delivery.ownership import Ownership
+from services.delivery.partitions import Partitions, queue_prefetch
+from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.upload import Times
-from shared.broker.interface import Broker, Consumer
-from shared.broker.topology import lane_queue
+from shared import metrics
+from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
 from shared.content.store import open_store
 from shared.dns.interface import Resolver
 from shared.dns.resolver import DnspythonResolver
-from shared.messages.model import MessageClass
+from shared.plan.lanes import lane_names
+from shared.plan.providers import provider_names
+from shared.settings.load import ConfigError
 from shared.settings.model import Settings
+from shared.settings.shaping import LimitsSettings
 
 
 class DeliveryService:
-    """Takes jobs from both classes of the default lane (`shared.service.Service`)."""
+    """Sends the jobs of some lanes, None: of all (`shared.service.Service`)."""
 
     name = "delivery"
 
     def __init__(
-        self, settings: Settings, broker: Broker, resolver: Resolver, store: ContentStore
+        self,
+        settings: Settings,
+        broker: Broker,
+        resolver: Resolver,
+        store: ContentStore,
+        lanes: Collection[str] | None = None,
     ) -> None:
         delivery = settings.delivery
-        self._broker = broker
-        self._prefetch = delivery.prefetch
-        self._handling = Handling(settings, store)
-        limits = Limits(Times.of(delivery.timeouts))
+        self._placing = Placing(settings, lanes)
+        self._handling = Handling(settings, store, self._placing)
+        timeouts = Limits(Times.of(delivery.timeouts))
         opener = Opener(settings, resolver, random.SystemRandom())
-        self._pool = Pool(Tools(delivery, limits, settings.limits.default, opener, self._handling))
+        self._pool = Pool(
+            Tools(timeouts, opener, self._handling),
+            self._placing.limits_of,
+            delivery.idle_timeout / 1000,
+            metrics.throttled_by(provider_names(settings.providers)),
+        )
         self._handling.attach(self._pool)
-        self._consumers: list[Consumer] = []
+        prefetch = queue_prefetch(delivery.prefetch, len(self._placing.partitions()))
+        self._ownership = Ownership(
+            f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            {lane.name: lane.partitions for lane in self._placing.lanes},
+            delivery.heartbeat / 1000,
+            broker,
+            Partitions(broker, self._pool, self._handling.handle, prefetch),
+        )
 
     async def start(self) -> None:
-        """Consume, each class with a prefetch of its own."""
-        for message_class in MessageClass:
-            for partition in range(8):
-                queue = lane_queue("default", partition, message_class.value)
-                consumer = self._broker.consume(queue, self._prefetch, self._handling.handle)
-                self._consumers.append(consumer)
+        """Join those that serve the same lanes."""
+        self._ownership.start()
+
+    def set_limits(self, limits: LimitsSettings) -> None:
+        """Keep these limits from now on."""
+        self._placing.set_limits(limits)
+        self._pool.set_limits(self._placing.limits_of)
 
     def ready(self) -> str:
         """Always: work waits in the queues."""
         return ""
 
     async def drain(self) -> None:
-        """Take nothing new, release what has not begun, finish what has."""
-        for consumer in self._consumers:
-            await consumer.stop()
-        await self._pool.drain()
+        """Take nothing new, release what has not begun, finish what has; others take over."""
+        await self._ownership.drain()
+        await self._pool.ended()
         await self._handling.settled()
+        await self._ownership.stop()
 
 
-def build(settings: Settings, broker: Broker) -> DeliveryService:
+def build(
+    settings: Settings, broker: Broker, lanes: Collection[str] | None = None
+) -> DeliveryService:
     """The service over real DNS and the configured content store. Raises `ConfigError`."""
     resolver = DnspythonResolver(settings.dns)
-    return DeliveryService(settings, broker, resolver, open_store(settings.content_store))
+    return DeliveryService(settings, broker, resolver, open_store(settings.content_store), lanes)
+
+
+def check_lanes(settings: Settings, lanes: Collection[str]) -> None:
+    """Raise `ConfigError` for a lane that is not configured."""
+    known = lane_names(settings.lanes)
+    for lane in lanes:
+        if lane not in known:
+            raise ConfigError(f"--lane: {lane} is not one of {', '.join(known)}")

@@ -28,6 +28,11 @@ from shared.smtp.replies import Reply, parse_reply
 _OUT_OF_TIME = Deferred(Reply(451, "4.4.1", "No host took the mail in the time for one attempt"))
 
 
+_AT_LIMIT = Deferred(
+    Reply(451, "4.3.2", "The site's limit of connections a minute leaves none for another try")
+)
+
+
 class TlsFailed(Exception):  # noqa: N818
     """STARTTLS was offered and did not work."""
 
@@ -53,9 +58,12 @@ class Opener:
             if asyncio.get_running_loop().time() >= walk.not_after:
                 walk.failures.append((walk.places[0].preference, _OUT_OF_TIME))
                 break
+            if not walk.may_connect():
+                walk.failures.append((walk.places[0].preference, _AT_LIMIT))
+                break
             place = walk.places.popleft()
             walk.tried.add(place)
-            hop = await self._try(place, walk.not_after)
+            hop = await self._try(place, walk)
             if isinstance(hop, NextHop):
                 hop.better_failure = walk.better_failure(place.preference)
                 return hop
@@ -73,14 +81,16 @@ class Opener:
         private = job.static or self._settings.allow_private_addresses
         return candidates(found, port=self._settings.smtp_port, private=private)
 
-    async def _try(self, place: Candidate, not_after: float) -> NextHop | Outcome:
+    async def _try(self, place: Candidate, walk: Walk) -> NextHop | Outcome:
         try:
             try:
                 tls = self._tls.is_worth_a_try(place)
-                return await self._connect(place, not_after, tls=tls)
+                return await self._connect(place, walk.not_after, tls=tls)
             except TlsFailed:
                 self._tls.broke(place)
-                return await self._connect(place, not_after, tls=False)
+                if not walk.may_connect():
+                    return _AT_LIMIT
+                return await self._connect(place, walk.not_after, tls=False)
         except SMTPResponseException as error:
             return classify(parse_reply(error.code, error.message), Stage.SESSION)
         except (SMTPException, OSError) as error:

@@ -1,54 +1,226 @@
-"""All destinations this worker has work for, each with its own connections."""
+"""Does what the scheduler decides, and tells it what happened: all connections of this worker."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from services.delivery.destination import Destination, Tools
+from services.delivery.classify import unreachable
+from services.delivery.decisions import (
+    Begin,
+    Cancel,
+    Close,
+    GiveBack,
+    Open,
+    Release,
+    Unreachable,
+)
+from services.delivery.holding import Partition, Trace
+from services.delivery.line import Line, Tools
+from services.delivery.scheduler import Scheduler
+from services.delivery.site_state import Connection
 from services.delivery.work import Work
-from shared.messages.model import MailExchanger
+from shared.logs import get_logger
+from shared.messages.model import DeliveryJob
+from shared.messages.outcome import Deferred, Outcome
+from shared.plan.limits import Limits
+from shared.settings.shaping import OTHER_PROVIDER
+from shared.smtp.replies import Reply
 
-_Key = tuple[str, bool, frozenset[MailExchanger]]
+_NO_TIME = Deferred(Reply(451, "4.3.2", "The limits of the site left no time for the rest"))
 
 
 class Pool:
-    """Gives work to connections. A destination is forgotten with its last connection."""
+    """The scheduler's shell. `idle_timeout` in seconds."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        limits_of: Callable[[DeliveryJob], Limits],
+        idle_timeout: float,
+        throttled: Mapping[str, Callable[[float], None]],
+    ) -> None:
         self._tools = tools
-        self._destinations: dict[_Key, Destination] = {}
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._scheduler = Scheduler(limits_of, idle_timeout)
+        self._throttled = throttled
+        self._lines: dict[Connection, Line] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake = math.inf
+        self._now = asyncio.get_running_loop().time
+        self._doers: dict[type, Callable[[Any], None]] = {
+            Open: self._do_open,
+            Begin: self._do_begin,
+            Close: self._do_close,
+            Cancel: self._do_cancel,
+            GiveBack: self._do_give_back,
+            Release: self._do_release,
+            Unreachable: self._do_unreachable,
+        }
 
     def submit(self, work: Work) -> None:
-        """Attempt the job as soon as a connection is free."""
-        job = work.job
-        key = (job.destination, job.static, frozenset(job.exchangers))
-        destination = self._destinations.get(key)
-        if destination is None:
-            destination = Destination(self._tools, lambda: self._forget(key))
-            self._destinations[key] = destination
-        destination.submit(work)
-        if self._sweeper is None:
-            self._sweeper = self._sweep_later()
+        """Attempt the job as soon as its site permits, or give it back."""
+        self._scheduler.arrive(work, self._now())
+        self._act()
 
-    def _sweep_later(self) -> asyncio.TimerHandle:
-        seconds = self._tools.limits.waiting / 10
-        return asyncio.get_running_loop().call_later(seconds, self._sweep)
+    def set_limits(self, limits_of: Callable[[DeliveryJob], Limits]) -> None:
+        """Other limits, from now on."""
+        self._scheduler.set_limits(limits_of, self._now())
+        self._act()
 
-    def _sweep(self) -> None:
-        before = asyncio.get_running_loop().time() - self._tools.limits.waiting
-        for destination in self._destinations.values():
-            destination.release_since(before)
-        self._sweeper = self._sweep_later() if self._destinations else None
+    # Partitions: see `services.delivery.holding.Holder`.
 
-    def _forget(self, key: _Key) -> None:
-        self._destinations.pop(key, None)
+    def take(
+        self, partition: Partition, prefetch: int, *, fresh: bool, traces: Sequence[Trace] = ()
+    ) -> None:
+        """Serve a partition, each of whose queues has this prefetch."""
+        self._scheduler.take(partition, prefetch, self._now(), fresh=fresh, traces=traces)
+        self._act()
 
-    async def drain(self) -> None:
-        """Release what has not begun, finish what has, close every connection."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        drained = [destination.drain() for destination in self._destinations.values()]
-        tasks = set[asyncio.Task[None]]().union(*drained)
-        if tasks:
-            await asyncio.wait(tasks)
+    def pause(self, partition: Partition) -> None:
+        """Begin nothing more in a partition."""
+        self._scheduler.pause(partition)
+
+    def give_up(self, partition: Partition) -> Sequence[Trace]:
+        """Release what has not begun; what has goes on."""
+        traces = self._scheduler.give_up(partition, self._now())
+        self._act()
+        return traces
+
+    def remains(self) -> Sequence[Trace]:
+        """What is still open of partitions that were given up."""
+        return self._scheduler.remains(self._now())
+
+    def heed(self, remains: Sequence[Trace]) -> None:
+        """What others still have open."""
+        self._scheduler.heed(remains, self._now())
+        self._act()
+
+    async def ended(self) -> None:
+        """Return when every connection is closed: all partitions were given up."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # What connections report (`services.delivery.line.Events`).
+
+    def another(self, connection: Connection) -> bool:
+        """See `Events.another`."""
+        return self._scheduler.another(connection, self._now())
+
+    def opened(self, connection: Connection) -> None:
+        """See `Events.opened`."""
+        self._scheduler.opened(connection, self._now())
+        self._act()
+
+    def failed(self, connection: Connection, cause: Outcome | None) -> None:
+        """See `Events.failed`."""
+        # Who says 5yz to one may be asked again by the next; who does not answer may not.
+        lasting = isinstance(cause, Deferred)
+        self._scheduler.failed(connection, self._now(), cause=cause, lasting=lasting)
+        self._act()
+
+    def again(self, work: Work, *, elsewhere: bool) -> None:
+        """See `Events.again`."""
+        self._scheduler.again(work, self._now(), elsewhere=elsewhere)
+
+    def over(self, connection: Connection, *, usable: bool) -> None:
+        """See `Events.over`."""
+        self._scheduler.over(connection, self._now(), usable=usable)
+        self._act()
+
+    def closed(self, connection: Connection) -> None:
+        """See `Events.closed`."""
+        self._scheduler.closed(connection, self._now())
+        self._act()
+
+    # What was decided.
+
+    def _act(self) -> None:
+        scheduler, doers = self._scheduler, self._doers
+        for decision in scheduler.decisions():
+            doers[type(decision)](decision)
+        if scheduler.wake < self._wake:
+            self._sleep()
+
+    def _sleep(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake = self._scheduler.wake
+        self._timer = asyncio.get_running_loop().call_at(self._wake, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._wake = None, math.inf
+        self._scheduler.tick(self._now())
+        self._act()
+
+    def _waited(self, work: Work) -> None:
+        if work.since:
+            self._throttle(work, self._now() - work.since)
+            work.since = 0.0
+
+    def _throttle(self, work: Work, seconds: float) -> None:
+        provider = work.job.provider
+        self._throttled[provider if provider in self._throttled else OTHER_PROVIDER](seconds)
+
+    def _do_open(self, decision: Open) -> None:
+        work = decision.item
+        self._waited(work)
+        line = Line(self._tools, self, decision.connection, work)
+        self._lines[decision.connection] = line
+        task = line.task = asyncio.get_running_loop().create_task(line.run())
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._ended(line, task))
+
+    def _ended(self, line: Line, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        del self._lines[line.connection]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            get_logger().error("connection task failed", exc_info=error)
+        if not line.reported and line.work is not None:
+            if task.cancelled():
+                self._abandon(line.work)
+            else:
+                self._tools.owner.broken(line.work)
+            self.failed(line.connection, None)
+
+    def _do_begin(self, decision: Begin) -> None:
+        work = decision.item
+        self._waited(work)
+        self._lines[decision.connection].begin(work)
+
+    def _do_close(self, decision: Close) -> None:
+        self._lines[decision.connection].leave()
+
+    def _do_cancel(self, decision: Cancel) -> None:
+        self._lines[decision.connection].task.cancel()
+
+    def _do_give_back(self, decision: GiveBack) -> None:
+        work = decision.item
+        self._waited(work)
+        if work.begun:
+            self._abandon(work)
+        else:
+            self._throttle(work, decision.delay_ms / 1000)
+            work.turn = decision.turn
+            self._tools.owner.give_back(work, decision.delay_ms, decision.reason)
+
+    def _do_release(self, decision: Release) -> None:
+        self._abandon(decision.item)
+
+    def _do_unreachable(self, decision: Unreachable) -> None:
+        work = decision.item
+        self._waited(work)
+        self._tools.owner.finish(work, work.decide_rest(decision.cause))
+
+    def _abandon(self, work: Work) -> None:
+        """The work ends here: nobody else knows what hosts have said about it."""
+        if work.begun:
+            failures = [outcome for _, outcome in work.walk.failures]
+            outcome = unreachable(failures) if failures else _NO_TIME
+            self._tools.owner.finish(work, work.decide_rest(outcome))
+        else:
+            self._tools.owner.release(work)

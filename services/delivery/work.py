@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
 from services.delivery.candidates import Candidate
+from services.delivery.decisions import Waiting
+from services.delivery.holding import Partition
 from shared.broker.interface import Delivery
-from shared.messages.model import DeliveryJob
+from shared.messages.model import Content, DeliveryJob, MessageClass
 from shared.messages.outcome import Deferred, Outcome
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -21,7 +27,8 @@ class Walk:
 
     `failures` has the preference of each host that failed as a whole, and how. `spoken` tells
     whether a transaction was begun with any of them. No step of the attempt is begun or waited
-    for beyond `not_after`, in the loop's time; 0 until the first step.
+    for beyond `not_after`, in the loop's time; 0 until the first step. `may_connect` is asked
+    before each connection.
     """
 
     places: deque[Candidate] | None = None
@@ -29,6 +36,7 @@ class Walk:
     tried: set[Candidate] = field(default_factory=set)
     spoken: bool = False
     not_after: float = 0.0
+    may_connect: Callable[[], bool] = _always
 
     def better_failure(self, preference: int) -> Outcome | None:
         """A transient failure of a host that is better than `preference`."""
@@ -38,34 +46,57 @@ class Walk:
         return None
 
 
-@dataclass(slots=True, eq=False)
-class Work:
+class Work(Waiting):
     """`content` is None until a large content was fetched. `delivery` is settled exactly once.
 
-    `copies` are deliveries of the same attempt that came meanwhile; they end with it. `since` is
-    when it began to wait for a connection, in the loop's time.
-    `rest` is the job for the recipients of whom no host has decided yet.
+    `copies` are deliveries of the same attempt that came meanwhile; they end with it. `turn` is
+    in the loop's time.
     """
 
-    job: DeliveryJob
-    delivery: Delivery
-    content: bytes | None = None
-    copies: list[Delivery] = field(default_factory=list)
-    since: float = 0.0
-    walk: Walk = field(default_factory=Walk)
-    _decided: dict[int, Outcome] = field(default_factory=dict)
+    __slots__ = ("_decided", "content", "copies", "delivery", "job", "walk")
+
+    def __init__(
+        self, job: DeliveryJob, delivery: Delivery, content: bytes | None, partition: Partition
+    ) -> None:
+        super().__init__(
+            partition,
+            job.site,
+            (job.static, frozenset(job.exchangers)),
+            urgent=job.message_class is MessageClass.TRANSACTIONAL,
+        )
+        self.job = job
+        self.delivery = delivery
+        self.content = content
+        self.copies: list[Delivery] = []
+        self.walk = Walk()
+        self._decided: dict[int, Outcome] = {}
 
     @property
-    def rest(self) -> DeliveryJob:
-        """The job as the next host is to see it."""
-        if not self._decided:
-            return self.job
-        recipients = tuple(self.job.recipients[index] for index in self._open())
-        return msgspec.structs.replace(self.job, recipients=recipients)
+    def sample(self) -> DeliveryJob:
+        """The job without what makes it large."""
+        return msgspec.structs.replace(self.job, content=Content(0), recipients=())
+
+    @property
+    def begun(self) -> bool:
+        """Whether a host was spoken to, or decided about some recipients."""
+        return self.walk.spoken or bool(self._decided)
+
+    @property
+    def decided(self) -> bool:
+        """Whether all recipients have their outcome."""
+        return len(self._decided) == len(self.job.recipients)
+
+    def part(self, most: int) -> DeliveryJob:
+        """The job for recipients of whom no host has decided yet: the first `most` of them."""
+        job = self.job
+        if not self._decided and len(job.recipients) <= most:
+            return job
+        recipients = tuple(job.recipients[index] for index in self._open()[:most])
+        return msgspec.structs.replace(job, recipients=recipients)
 
     def decide(self, outcomes: Sequence[Outcome | None]) -> None:
-        """Keep the outcomes of `rest`; None for a recipient who may be tried elsewhere."""
-        for index, outcome in zip(self._open(), outcomes, strict=True):
+        """Keep the outcomes of `part`; None for a recipient who may be tried elsewhere."""
+        for index, outcome in zip(self._open(), outcomes, strict=False):
             if outcome is not None:
                 self._decided[index] = outcome
 
@@ -90,6 +121,9 @@ class Owner(Protocol):
 
     def finish(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         """The attempt is over: outcomes in the order of the recipients."""
+
+    def give_back(self, work: Work, delay_ms: int, reason: str) -> None:
+        """The work was not begun; it comes again after one of the wait steps, with its turn."""
 
     def release(self, work: Work) -> None:
         """The work was not begun and will not be."""

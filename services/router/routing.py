@@ -1,15 +1,15 @@
 """Which way a recipient goes (pure): a static route, the mail exchangers of its domain, or none.
 
 Static routes come from the configuration; the first one that names the domain, or `*`, wins. What
-DNS says is passed in.
+DNS says is passed in. `services.router.ways` adds where each way really leads.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import idna
@@ -23,7 +23,8 @@ from shared.dns.answers import (
     NullMx,
 )
 from shared.messages.model import MailExchanger
-from shared.settings.model import RouteSettings
+from shared.settings.model import RouteSettings, Settings
+from shared.settings.shaping import OTHER_PROVIDER
 from shared.settings.values import split_host_port
 from shared.smtp.replies import Reply
 
@@ -37,11 +38,21 @@ _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A destination: recipients of equal `destination` share jobs."""
+    """A destination: recipients of equal `key` share jobs, at most `most` in each."""
 
     destination: str
     exchangers: tuple[MailExchanger, ...]
     static: bool = False
+    site: str = ""
+    provider: str = OTHER_PROVIDER
+    most: int = 100
+    key: str = field(init=False)
+    """Names the route within one mail."""
+
+    def __post_init__(self) -> None:
+        # A route's host may be the name of a domain in the same mail.
+        key = f"static:{self.destination} {self.site}" if self.static else self.destination
+        object.__setattr__(self, "key", key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,12 @@ class Postponed:
 
     domain: str
     reply: Reply
+    most: int = 100
+
+    @property
+    def key(self) -> str:
+        """Names it within one mail."""
+        return self.domain
 
 
 Way = Route | Undeliverable | Postponed
@@ -131,14 +148,19 @@ def _static(hosts: Sequence[str]) -> Route:
 def literal_route(domain: str) -> Route | None:
     """The way to an address literal; whether its address is allowed is for delivery to say."""
     host = literal_host(domain)
-    return None if host is None else Route(domain, (MailExchanger(0, host),))
+    return None if host is None else Route(domain, (MailExchanger(0, host),), site=f"[{host}]")
 
 
-def way_by_dns(domain: str, answer: MxAnswer, own_host: str) -> Way:
-    """What an answer of the DNS means for mail to `domain`; `own_host` is our name, lower case."""
+def own_names(settings: Settings) -> frozenset[str]:
+    """The names under which this system is known as a mail exchanger, lower case."""
+    return frozenset(name.lower() for name in (settings.hostname, *settings.router.own_names))
+
+
+def way_by_dns(domain: str, answer: MxAnswer, own: Collection[str]) -> Way:
+    """What an answer of the DNS means for mail to `domain`; `own` are our names, lower case."""
     match answer:
         case MailExchangers(exchangers):
-            better = _better_than(own_host, exchangers)
+            better = _better_than(own, exchangers)
             return Route(domain, better) if better else LOOP
         case NullMx():
             return NULL_MX
@@ -150,12 +172,14 @@ def way_by_dns(domain: str, answer: MxAnswer, own_host: str) -> Way:
             return Postponed(domain, Reply(451, "4.4.3", f"DNS lookup of {domain}: {detail}"))
 
 
-def _better_than(own_host: str, exchangers: tuple[MailExchanger, ...]) -> tuple[MailExchanger, ...]:
+def _better_than(
+    own: Collection[str], exchangers: tuple[MailExchanger, ...]
+) -> tuple[MailExchanger, ...]:
     # RFC 5321, 5.1: a relay discards itself and every exchanger that is no better, or mail loops.
-    own = [exchanger.preference for exchanger in exchangers if exchanger.host == own_host]
-    if not own:
+    ours = [exchanger.preference for exchanger in exchangers if exchanger.host in own]
+    if not ours:
         return exchangers
-    return tuple(exchanger for exchanger in exchangers if exchanger.preference < min(own))
+    return tuple(exchanger for exchanger in exchangers if exchanger.preference < min(ours))
 
 
 def given_up(way: Way) -> Way:

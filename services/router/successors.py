@@ -17,21 +17,20 @@ from services.router.splitting import Failure, Split
 from shared import metrics
 from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
-from shared.broker.topology import ACCEPTED, DUE, PARKED, lane_queue
+from shared.broker.topology import ACCEPTED, DUE, PARKED
 from shared.logs import clip, log_event
 from shared.mail.dsn import ReportedMail, failure_dsn
 from shared.mail.schedule import is_expired, next_delay_ms
 from shared.messages.codec import encode
 from shared.messages.ids import job_id
-from shared.messages.model import DeliveryJob, Event, MessageClass, Recipient
+from shared.messages.model import DeliveryJob, Event, Recipient
+from shared.plan.lanes import LanePlan
 from shared.settings.model import Settings
 from shared.settings.units import format_duration
 from shared.smtp.replies import Reply
 
-LANE = "default"
 STORE_DOWN = Reply(451, "4.3.0", "The content store does not answer")
 
-_LANES = {kind: lane_queue(LANE, 0, kind) for kind in MessageClass}
 _count_routed = metrics.routed_jobs.inc
 _count_dsn = metrics.dsns.labels("failed").inc
 _count_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
@@ -61,19 +60,28 @@ class Plan:
     """
 
     messages: list[Outgoing] = field(default_factory=list)
-    reports: list[Callable[[], None]] = field(default_factory=list)
+    routed: int = 0
+    counts: list[Callable[[], None]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     ended: bool = False
 
     def report(self) -> None:
         """Count and log: custody has moved."""
-        for report in self.reports:
-            report()
+        if self.routed:
+            _count_routed(self.routed)
+        for count in self.counts:
+            count()
+        for event in self.events:
+            log_event(event)
 
 
 class Successors:
-    """Makes plans. `clock` gives epoch seconds."""
+    """Makes plans. `lanes` tells where jobs belong; `clock` gives epoch seconds."""
 
-    def __init__(self, settings: SuccessorSettings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: SuccessorSettings, lanes: LanePlan, clock: Callable[[], float]
+    ) -> None:
+        self.lanes = lanes
         self._settings = settings
         self._clock = clock
 
@@ -110,23 +118,25 @@ class Successors:
         return plan
 
     def _send(self, plan: Plan, job: DeliveryJob, now: float) -> None:
-        plan.messages.append(Outgoing(_LANES[job.message_class], encode(job), job.id))
-        event = Event(
-            kind="routed",
-            at=now,
-            mail_id=job.mail_id,
-            job_id=job.id,
-            destination=job.destination,
-            attempt=job.attempt,
+        plan.messages.append(Outgoing(self.lanes.place(job).queue, encode(job), job.id))
+        plan.routed += 1
+        plan.events.append(
+            Event(
+                kind="routed",
+                at=now,
+                mail_id=job.mail_id,
+                job_id=job.id,
+                destination=job.destination,
+                site=job.site,
+                attempt=job.attempt,
+            )
         )
-        plan.reports += (_count_routed, partial(log_event, event))
 
     def _wait(self, plan: Plan, job: DeliveryJob, attempt: int, reply: Reply, now: float) -> None:
         delay = next_delay_ms(self._settings.schedule, attempt)
         plan.messages.append(Outgoing(DUE, encode(job), job.id, delay_ms=delay))
-        retry = metrics.retries.labels(format_duration(delay))
-        event = _event("deferred", job, job.recipients, reply, now)
-        plan.reports += (retry.inc, partial(log_event, event))
+        plan.counts.append(metrics.retries.labels(format_duration(delay)).inc)
+        plan.events.append(_event("deferred", job, job.recipients, reply, now))
 
     def _notify(
         self,
@@ -153,8 +163,8 @@ class Successors:
             failures=[(recipient, failure.reply) for recipient, failure in failures],
         )
         plan.messages.append(Outgoing(ACCEPTED, encode(dsn), dsn.id))
-        event = Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id)
-        plan.reports += (_count_dsn, partial(log_event, event))
+        plan.counts.append(_count_dsn)
+        plan.events.append(Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id))
 
 
 def _park(
@@ -164,8 +174,8 @@ def _park(
     headers = parking_headers({}, queue, ParkReason.DSN_FAILED, detail)
     plan.messages.append(Outgoing(PARKED, encode(job), job.id, headers=headers))
     reply, reason = failures[0][1].reply, ParkReason.DSN_FAILED.value
-    event = _event("parked", job, job.recipients, reply, now, reason=reason)
-    plan.reports += (_count_parked, partial(log_event, event))
+    plan.counts.append(_count_parked)
+    plan.events.append(_event("parked", job, job.recipients, reply, now, reason=reason))
 
 
 def _give_up(
@@ -173,9 +183,9 @@ def _give_up(
 ) -> None:
     reason = failure.reason
     kind = "expired" if reason == "expired" else "failed"
-    event = _event(kind, job, (recipient,), failure.reply, now, reason=reason)
-    seconds = partial(_failed_seconds, now - job.accepted_at)
-    plan.reports += (metrics.failures.labels(reason).inc, seconds, partial(log_event, event))
+    plan.counts.append(metrics.failures.labels(reason).inc)
+    plan.counts.append(partial(_failed_seconds, now - job.accepted_at))
+    plan.events.append(_event(kind, job, (recipient,), failure.reply, now, reason=reason))
 
 
 def _event(
@@ -194,6 +204,7 @@ def _event(
         job_id=job.id,
         recipients=tuple(recipient.address for recipient in recipients),
         destination=job.destination,
+        site=job.site,
         reply=clip(str(reply)),
         reason=reason,
         attempt=job.attempt,

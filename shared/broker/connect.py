@@ -6,19 +6,17 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from shared.broker.interface import Broker
-from shared.broker.topology import build_topology
+from shared.broker.topology import Topology, build_topology, entrance
 from shared.settings.model import Settings
 
 
 def connect_broker(settings: Settings, name: str, lanes: Collection[str] | None = None) -> Broker:
     """A broker, not started yet; `name` tells the service in connection lists.
 
-    Only the queues of `lanes` (None: of all) are declared, for declaring takes time.
+    Only the queues that the service needs are declared, for declaring takes time: of lanes those
+    of `lanes` (None: of all), and for ingress none.
     """
-    partitions = {
-        lane.name: lane.partitions for lane in settings.lanes if lanes is None or lane.name in lanes
-    }
-    topology = build_topology(settings.delivery.retry_schedule, partitions)
+    topology = entrance() if name == "ingress" else _topology(settings, lanes)
     url = urlsplit(settings.broker.url)
     if url.scheme == "embedded":
         from shared.broker.embedded.broker import EmbeddedBroker  # noqa: PLC0415 - only one is used
@@ -27,3 +25,10 @@ def connect_broker(settings: Settings, name: str, lanes: Collection[str] | None 
     from shared.broker.amqp.broker import AmqpBroker  # noqa: PLC0415
 
     return AmqpBroker(settings.broker, topology, name)
+
+
+def _topology(settings: Settings, lanes: Collection[str] | None) -> Topology:
+    partitions = {
+        lane.name: lane.partitions for lane in settings.lanes if lanes is None or lane.name in lanes
+    }
+    return build_topology(settings.delivery.retry_schedule, partitions)

@@ -111,7 +111,8 @@ class Consumer(Protocol):
     async def stop(self) -> None:
         """Take no more; returns when no further call of the handler will come.
 
-        Deliveries already handed out stay valid: they are settled by their own verbs.
+        Deliveries already handed out stay valid: they are settled by their own verbs. From then on
+        another consumer of a `single_active` queue may be served.
         """
 
 
@@ -133,8 +134,16 @@ class Broker(Protocol):
     def blocked(self) -> bool:
         """The broker asked publishers to wait (memory or disk alarm, disk full)."""
 
+    @property
+    def hearing(self) -> bool:
+        """Whether announcements of others would reach us now.
+
+        False while nobody listens here, and while the broker is away or blocked: who is not heard
+        may then be alive.
+        """
+
     async def start(self) -> None:
-        """Start connecting, in the background; declares the topology on each connection."""
+        """Start connecting, in the background; declares the topology."""
 
     async def wait_usable(self, timeout: float) -> None:
         """Return when usable; raises `Unavailable` after `timeout` seconds."""
@@ -163,7 +172,8 @@ class Broker(Protocol):
     async def left_over(self) -> Sequence[str]:
         """Lane queues that former plans declared and this topology lacks: they may hold mail.
 
-        They can be consumed like declared ones. Raises `Unavailable`.
+        They can be consumed like declared ones. While another process asks or starts, some may be
+        missing from the answer: ask again from time to time. Raises `Unavailable`.
         """
 
     async def depths(self) -> Mapping[str, int]:

@@ -12,8 +12,9 @@ queues and the old ones run dry by their own TTL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 ACCEPTED = "postroad.accepted"
@@ -46,28 +47,53 @@ class Queue:
     single_active: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Topology:
     """All queues of one configuration."""
 
     queues: tuple[Queue, ...]
 
-    def names(self) -> frozenset[str]:
+    @cached_property
+    def _by_name(self) -> Mapping[str, Queue]:
+        return {queue.name: queue for queue in self.queues}
+
+    @cached_property
+    def _steps(self) -> Mapping[tuple[str | None, int], str]:
+        return {
+            (queue.dead_letter_to, queue.delay_ms): queue.name
+            for queue in self.queues
+            if queue.delay_ms is not None
+        }
+
+    def names(self) -> Set[str]:
         """The names of all declared queues."""
-        return frozenset(queue.name for queue in self.queues)
+        return self._by_name.keys()
+
+    def find(self, name: str) -> Queue | None:
+        """The queue of that name: as declared, or as a former plan declared it for a lane."""
+        found = self._by_name.get(name)
+        if found is None and name.startswith(LANE_PREFIX):
+            return _partition(name)
+        return found
+
+    def lanes(self) -> frozenset[str]:
+        """The names of the queues that lead from the router to delivery."""
+        return frozenset(name for name in self.names() if name.startswith(LANE_PREFIX))
 
     def delayed_through(self, queue: str, delay_ms: int) -> str:
         """The step through which a message reaches `queue` after `delay_ms`.
 
         Raises ValueError if that delay is not declared for that queue.
         """
-        for step in self.queues:
-            if step.delay_ms == delay_ms and step.dead_letter_to == queue:
-                return step.name
-        raise ValueError(f"no delay of {delay_ms} ms is declared for {queue}")
+        step = self._steps.get((queue, delay_ms))
+        if step is None:
+            raise ValueError(f"no delay of {delay_ms} ms is declared for {queue}")
+        return step
 
 
 LANE_PREFIX = "postroad.lane."
+FIRST_LANES = frozenset({f"{LANE_PREFIX}default.transactional", f"{LANE_PREFIX}default.bulk"})
+"""The lane queues of releases that had no partitions yet."""
 
 
 def lane_queue(lane: str, partition: int, message_class: str) -> str:
@@ -90,6 +116,11 @@ def _partition(name: str) -> Queue:
 
 def _step(delay_ms: int) -> Queue:
     return Queue(retry_queue(delay_ms), dead_letter_to=DUE, delay_ms=delay_ms)
+
+
+def entrance() -> Topology:
+    """What ingress needs: where accepted mail goes, and where that is parked."""
+    return Topology((Queue(PARKED), _working(ACCEPTED)))
 
 
 def build_topology(

@@ -7,10 +7,9 @@ cache here keeps answers by their TTL, "no" for a minute and trouble for seconds
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Any, TypeVar, cast
 
 import dns.asyncresolver
@@ -87,8 +86,9 @@ def lifetime(answer: Answer, ttl: float) -> float:
 
 
 class DnspythonResolver:
-    """See `shared.dns.interface.Resolver`. `chance` orders exchangers of equal preference; at most
-    `room` lookups run at a time.
+    """See `shared.dns.interface.Resolver`. At most `room` lookups run at a time.
+
+    Exchangers named in `kept` are told even if a set has so many that it is cut.
 
     Raises `ConfigError` if neither `settings` nor the file `system` names a server.
     """
@@ -97,13 +97,13 @@ class DnspythonResolver:
         self,
         settings: DnsSettings,
         cache: AnswerCache | None = None,
-        chance: random.Random | None = None,
         system: str = "/etc/resolv.conf",
         room: int = LOOKUPS_AT_ONCE,
+        kept: Container[str] = (),
     ) -> None:
         self._resolver = _configured(settings, system)
         self._cache = cache or AnswerCache()
-        self._chance = chance or random.SystemRandom()
+        self._kept = kept
         self._room = asyncio.Semaphore(room)
         self._asked: dict[tuple[str, str], asyncio.Future[Answer]] = {}
 
@@ -151,7 +151,7 @@ class DnspythonResolver:
         hosts = [record for record in answer if record.exchange != dns.name.root]
         if not hosts:
             return NullMx(), ttl
-        return MailExchangers(ordered(hosts, self._chance)), ttl
+        return MailExchangers(ordered(hosts, self._kept)), ttl
 
     async def _implicit(self, domain: str) -> tuple[MxAnswer, float]:
         # RFC 5321, 5.1: without MX records the domain itself is the only exchanger.
@@ -206,11 +206,16 @@ def _configured(settings: DnsSettings, system: str) -> dns.asyncresolver.Resolve
     return resolver
 
 
-def ordered(records: list[Any], chance: random.Random) -> tuple[MailExchanger, ...]:
-    """MX records by preference, equal ones in random order to spread the load (RFC 5321, 5.1)."""
-    chance.shuffle(records)
-    by_preference = sorted(records, key=lambda record: int(record.preference))
-    return tuple(
-        MailExchanger(int(record.preference), record.exchange.to_text(omit_final_dot=True).lower())
-        for record in by_preference[:MOST_EXCHANGERS]
+def ordered(records: Iterable[Any], kept: Container[str] = ()) -> tuple[MailExchanger, ...]:
+    """MX records by preference, equal ones by name: the same set is always the same answer.
+
+    Whoever connects shuffles equal ones (RFC 5321, 5.1).
+    """
+    found = sorted(
+        {
+            (int(record.preference), record.exchange.to_text(omit_final_dot=True).lower())
+            for record in records
+        }
     )
+    cut = found[:MOST_EXCHANGERS] + [each for each in found[MOST_EXCHANGERS:] if each[1] in kept]
+    return tuple(MailExchanger(*each) for each in cut)

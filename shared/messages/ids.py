@@ -15,7 +15,10 @@ def mail_id(milliseconds: int, entropy: bytes) -> str:
     return base64.b32hexencode(raw)[:26].decode("ascii")
 
 
-def job_id(parent: str, destination: str, chunk: int) -> str:
-    """The id of a delivery job: the same for each redelivery of its predecessor."""
-    seed = f"{parent}\n{destination}\n{chunk}".encode()
+def job_id(parent: str, destination: str, chunk: int, *addresses: str) -> str:
+    """The id of a delivery job: the same for each redelivery of its predecessor.
+
+    Never the same for other recipients, though the division into chunks may have changed meanwhile.
+    """
+    seed = "\n".join((parent, destination, str(chunk), *addresses)).encode()
     return hashlib.blake2b(seed, digest_size=16).hexdigest()

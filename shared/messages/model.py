@@ -80,7 +80,8 @@ class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
     job's share in the mail's blob (1/share): when ended shares add up to one, the blob may go.
     `site` and `provider` tell where `destination` really is (see `shared.plan.sites`); empty in a
     job of a version that did not know them. `static` tells that `exchangers` were configured, not
-    found in DNS.
+    found in DNS. `turn` is when its site will have time for it, in seconds since the epoch, if a
+    worker gave it back; 0 if none did.
     """
 
     id: str
@@ -96,6 +97,7 @@ class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
     provider: str = "other"
     share: int = 1
     attempt: int = 0
+    turn: float = 0.0
     tenant: str = "default"
     message_class: MessageClass = MessageClass.TRANSACTIONAL
     eight_bit: bool = False
@@ -121,6 +123,7 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", omit_def
     job_id: str = ""
     recipients: tuple[str, ...] = ()
     destination: str = ""
+    site: str = ""
     reply: str = ""
     reason: str = ""
     attempt: int = 0

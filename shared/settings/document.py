@@ -51,6 +51,8 @@ _WORDS: dict[Callable[..., object], str] = {
     values.nameserver: "address:port",
     values.route_host: "host:port",
     values.route_domain: "domain",
+    values.site_domain: "domain",
+    values.short_name: "name",
     units.duration: "duration",
 }
 
@@ -147,14 +149,12 @@ def _type_words(annotation: object, metadata: tuple[object, ...]) -> str:
 
 
 def _plural(word: str) -> str:
-    return word if ":" in word else f"{word}s"
+    return word if ":" in word or "`" in word else f"{word}s"
 
 
 def _simple_words(annotation: object, metadata: tuple[object, ...]) -> str:
-    if annotation is int:
-        return f"whole {_number(metadata)}"
-    if annotation is float:
-        return _number(metadata)
+    if annotation in {int, float}:
+        return _number("whole number" if annotation is int else "number", metadata)
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return _choice(tuple(annotation))
     words = {bool: "`true` or `false`", str: "text", Path: "path of a file"}
@@ -166,12 +166,13 @@ def _choice(choices: tuple[str, ...]) -> str:
     return f"{', '.join(marked[:-1])} or {marked[-1]}"
 
 
-def _number(metadata: tuple[object, ...]) -> str:
-    least = next((mark.ge for mark in metadata if isinstance(mark, Ge)), None)
-    most = next((mark.le for mark in metadata if isinstance(mark, Le)), None)
+def _number(word: str, metadata: tuple[object, ...]) -> str:
+    bounds = [*metadata, *(part for mark in metadata for part in getattr(mark, "metadata", ()))]
+    least = next((mark.ge for mark in bounds if isinstance(mark, Ge)), None)
+    most = next((mark.le for mark in bounds if isinstance(mark, Le)), None)
     if most is not None:
-        return f"number, {least} to {most}"
-    return f"number, at least {least}" if least is not None else "number"
+        return f"{word}, {least} to {most}"
+    return f"{word}, at least {least}" if least is not None else word
 
 
 def _default(field: FieldInfo, inner: type[Section] | None) -> str:

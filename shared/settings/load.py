@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ _PLAIN_WORDS = {
     "string_type": "must be text",
     "path_type": "must be a path",
 }
+
+
+_NAMED = re.compile(rf"((?:{'|'.join(Settings.model_fields)})(?:\.\w+)+): (.*)", re.DOTALL)
+"""What a check of several keys says: it names the one that is wrong itself."""
 
 
 class ConfigError(Exception):
@@ -120,6 +125,9 @@ def _first_line(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     loc = [str(part) for part in first["loc"]]
     message = _PLAIN_WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+    named = _NAMED.fullmatch(message)
+    if named and named[1].split(".")[: len(loc)] == loc:
+        loc, message = named[1].split("."), named[2]
     line = f"{'.'.join(loc)}{_variable(loc)}: {message}" if loc else message
     return " ".join(line.split())
 

@@ -7,18 +7,22 @@ the documentation. Unknown keys are errors.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from shared.messages.model import MessageClass
+from shared.plan.providers import provider_names
 from shared.settings import values
 from shared.settings.section import AtLeastOne, CommaList, Section, in_units
 from shared.settings.sending import TimeoutSettings, Uncertain
 from shared.settings.shaping import (
+    LaneMatch,
     LaneSettings,
+    LimitMatch,
     LimitsSettings,
     ProviderSettings,
     check_lanes,
@@ -209,8 +213,12 @@ class RouterSettings(Section):
     routes: tuple[RouteSettings, ...] = Field(
         (), description="Static routes, first match wins; no match means the MX of the domain."
     )
-    recipients_per_job: Annotated[int, Field(ge=1, le=1000)] = Field(
-        100, json_schema_extra=in_units("recipients"), description="Recipients in one delivery job."
+    own_names: Annotated[
+        tuple[Annotated[str, AfterValidator(values.host_name)], ...], CommaList
+    ] = Field(
+        (),
+        description="Names, beside `hostname`, under which mail exchangers are this system. Mail "
+        "never goes to them, nor to exchangers that are no better (RFC 5321, 5.1).",
     )
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         200,
@@ -259,6 +267,11 @@ class DeliverySettings(Section):
     uncertain_by_tenant: dict[str, Uncertain] = Field(
         {}, description="`delivery.uncertain` of single tenants, as in `{bank: hold}`."
     )
+    heartbeat: Duration = Field(
+        parse_duration_ms("2s"),
+        description="How often a delivery worker tells the others that it lives. The partitions of "
+        "one that dies are taken over within three of them.",
+    )
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         500,
         json_schema_extra=in_units("jobs"),
@@ -295,6 +308,30 @@ class LoggingSettings(Section):
     )
 
 
+def _know_providers(
+    key: str, matches: Sequence[LaneMatch | LimitMatch], info: ValidationInfo
+) -> None:
+    if "providers" not in info.data:
+        return  # an error of its own
+    known = provider_names(info.data["providers"])
+    for number, match in enumerate(matches):
+        for name in match.providers:
+            if name not in known:
+                where = f"{key}.{number}.match.providers"
+                raise ValueError(f"{where}: {name!r} is none of {', '.join(known)}")
+
+
+def _check_lanes(lanes: tuple[LaneSettings, ...], info: ValidationInfo) -> tuple[LaneSettings, ...]:
+    _know_providers("lanes", [lane.match for lane in lanes], info)
+    return check_lanes(lanes)
+
+
+def _check_limits(limits: LimitsSettings, info: ValidationInfo) -> LimitsSettings:
+    matches = [override.match for override in limits.overrides]
+    _know_providers("limits.overrides", matches, info)
+    return limits
+
+
 class Settings(Section):
     """The whole configuration file."""
 
@@ -313,12 +350,12 @@ class Settings(Section):
     providers: tuple[ProviderSettings, ...] = Field(
         (), description="Mail providers, looked up before those that postroad knows by itself."
     )
-    lanes: Annotated[tuple[LaneSettings, ...], AfterValidator(check_lanes)] = Field(
+    lanes: Annotated[tuple[LaneSettings, ...], AfterValidator(_check_lanes)] = Field(
         (LaneSettings(name="default"),),
         description="Queues with delivery workers of their own. The first lane that matches takes "
         "the mail; `default` takes the rest and is always there.",
     )
-    limits: LimitsSettings = Field(
+    limits: Annotated[LimitsSettings, AfterValidator(_check_limits)] = Field(
         default_factory=LimitsSettings, description="What each site is sent at most."
     )
     admin: AdminSettings = Field(default_factory=AdminSettings, description="Metrics and health.")

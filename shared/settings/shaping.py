@@ -1,4 +1,4 @@
-"""How mail is shaped on its way out: providers, lanes and limits, as configured."""
+"""How mail is shaped on its way out: providers, lanes and limits, as configured (pure)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_LANE = "default"
 OTHER_PROVIDER = "other"
 
 Name = Annotated[str, AfterValidator(values.short_name)]
-Domain = Annotated[str, AfterValidator(values.route_domain)]
+Domain = Annotated[str, AfterValidator(values.site_domain)]
 Names = Annotated[tuple[Name, ...], CommaList]
 Domains = Annotated[tuple[Domain, ...], CommaList]
 Texts = Annotated[tuple[str, ...], CommaList]

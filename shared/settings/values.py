@@ -157,6 +157,13 @@ def route_domain(text: str) -> str:
     return text
 
 
+def site_domain(text: str) -> str:
+    """A domain that is a site of its own: one, without wildcards."""
+    if "*" in text:
+        raise ValueError(f"{text!r} is not a domain: there are no wildcards here")
+    return route_domain(text)
+
+
 def short_name(text: str) -> str:
     """A name that can be part of a queue's: lower case letters, digits, hyphens, underscores."""
     if not _NAME.fullmatch(text):

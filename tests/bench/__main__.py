@@ -1,26 +1,29 @@
-"""`python -m tests.bench`: postroad against Postfix, in one run on one machine.
+"""`python -m tests.bench`: how fast postroad is, beside Postfix and other measures, in one run.
 
-make bench                         everything; writes docs/benchmarks.md
-make bench ARGS="--quick"          a smoke run, prints only
-make bench ARGS="--only embedded"  Postfix and the embedded broker only, prints only
-make bench ARGS="memory"           resident memory; writes its section
+make bench                            everything but memory; writes docs/benchmarks.md
+make bench ARGS="throughput"          one part; writes its section. Parts: throughput, services,
+                                      slow-world, dead-site, scheduler, memory
+make bench ARGS="services --quick"    a smoke run with tiny sizes; prints only
+make bench ARGS="--only embedded"     the embedded broker only (and Postfix); prints only
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import memory
+from tests.bench import dead_site, memory, scheduler_part, services, slow_world, throughput
+from tests.bench.brokers import start_brokers
 from tests.bench.disk import bench_folder
-from tests.bench.load import SCENARIOS, BenchError, Scenario, Sink
+from tests.bench.figures import BenchError
+from tests.bench.load import SCENARIOS, Sink
 from tests.bench.machine import describe_machine
-from tests.bench.measure import Run, measure
 from tests.bench.page import write_memory, write_throughput
 from tests.bench.report import machine_table, split_table, throughput_table
-from tests.bench.systems import SYSTEMS, System, start_systems
+from tests.bench.systems import SYSTEMS
 from tests.support.postfix import PostfixMissing, install_postfix
 from tests.support.rabbitmq import RabbitMqMissing
 
@@ -29,11 +32,21 @@ QUICK_MESSAGES = 500
 MEMORY_MESSAGES = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What every part of one call shares. `page` is None when nothing is to be written."""
+
+    folder: Path
+    sink: Sink
+    machine: dict[str, str]
+    page: Path | None
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("what", nargs="?", choices=["throughput", "memory"], default="throughput")
+    parser.add_argument("what", nargs="?", choices=["all", *PARTS], default="all")
     parser.add_argument("--only", choices=[*SYSTEMS], help="one system besides Postfix")
     parser.add_argument("--scenario", choices=[s.key for s in SCENARIOS], help="one load")
     parser.add_argument("--pairs", type=int, default=3, help="runs of each system and load")
@@ -45,70 +58,88 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def throughput(options: argparse.Namespace) -> None:
-    """Measure every system under every load, pair by pair; print, and write the page if whole."""
+def _throughput(options: argparse.Namespace, place: Place) -> None:
+    runs = throughput.measure_all(
+        place.folder,
+        place.sink,
+        1 if options.quick else options.pairs,
+        only=options.only,
+        scenario=options.scenario,
+        messages=options.messages or (QUICK_MESSAGES if options.quick else None),
+    )
+    print(throughput_table(runs), split_table(runs), sep="\n")
+    if place.page:
+        write_throughput(place.page, runs, place.machine)
+
+
+def _services(options: argparse.Namespace, place: Place) -> None:
+    rounds = 1 if options.quick else options.pairs
+    with start_brokers(place.folder, options.only) as brokers:
+        runs, clients = services.measure(brokers, place.sink, rounds, options.quick)
+    print(services.services_table(runs, clients), services.clients_table(clients), sep="\n")
+    if place.page:
+        services.write(place.page, runs, clients, rounds, place.machine)
+
+
+def _slow_world(options: argparse.Namespace, place: Place) -> None:
+    with start_brokers(place.folder, options.only) as brokers:
+        runs = slow_world.measure(brokers, options.quick)
+    print(slow_world.speed_table(runs))
+    if place.page:
+        slow_world.write(place.page, runs, place.machine)
+
+
+def _dead_site(options: argparse.Namespace, place: Place) -> None:
+    with start_brokers(place.folder, options.only) as brokers:
+        readings = dead_site.measure(brokers, dead_site.QUICK if options.quick else dead_site.FULL)
+    print(dead_site.delay_table(readings))
+    if place.page:
+        dead_site.write(place.page, readings, place.machine)
+
+
+def _scheduler(options: argparse.Namespace, place: Place) -> None:
+    text = scheduler_part.measure(options.quick)
+    print(text)
+    if place.page:
+        scheduler_part.write(place.page, text, place.machine)
+
+
+def _memory(options: argparse.Namespace, place: Place) -> None:
+    messages = options.messages or (QUICK_MESSAGES if options.quick else MEMORY_MESSAGES)
+    table = memory.table(memory.measure(place.folder, place.sink, messages))
+    print(table)
+    if place.page:
+        write_memory(place.page, table)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Place], None]] = {
+    "throughput": _throughput,
+    "services": _services,
+    "slow-world": _slow_world,
+    "dead-site": _dead_site,
+    "scheduler": _scheduler,
+    "memory": _memory,
+}
+ALL = [name for name in PARTS if name != "memory"]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure what is asked for, part by part; print, and write the page if it is whole."""
     install_postfix()
-    pairs = 1 if options.quick else options.pairs
+    partial = options.quick or options.only or options.scenario or options.messages
     with bench_folder(options.folder) as (folder, file_system), Sink() as sink:
         machine = describe_machine(folder, file_system)
         print(machine_table(machine), flush=True)
-        with start_systems(folder, sink.port, options.only) as systems:
-            runs = [
-                run
-                for scenario in SCENARIOS
-                if options.scenario in {None, scenario.key}
-                for run in _scenario(systems, sink, scenario, pairs, _messages(options, scenario))
-            ]
-    print(throughput_table(runs), split_table(runs), sep="\n")
-    if not (options.quick or options.only or options.scenario or options.messages):
-        write_throughput(PAGE, runs, machine)
-
-
-def _messages(options: argparse.Namespace, scenario: Scenario) -> int:
-    wanted: int | None = options.messages
-    return wanted or (QUICK_MESSAGES if options.quick else scenario.messages)
-
-
-def _scenario(
-    systems: Sequence[System], sink: Sink, scenario: Scenario, pairs: int, messages: int
-) -> Iterator[Run]:
-    for system in systems:
-        _show(measure(system, sink, scenario, max(100, messages // 5)), "warm-up")
-    for pair in range(pairs):
-        # Every other pair runs the other way round, so that no system always follows the same.
-        in_turn = systems if pair % 2 == 0 else systems[::-1]
-        for system in in_turn:
-            run = measure(system, sink, scenario, messages)
-            _show(run, f"run {pair + 1} of {pairs}")
-            yield run
-
-
-def _show(run: Run, what: str) -> None:
-    parts = ", ".join(f"{name} {value:.3f}" for name, value in run.cpu_ms.items())
-    print(
-        f"{run.scenario:12} {run.system:22} {what:11} {run.rate:7,.0f} messages/s"
-        f"  CPU {run.total_ms:.2f} ms ({parts})",
-        flush=True,
-    )
-
-
-def measure_memory(options: argparse.Namespace) -> None:
-    """Measure resident memory; print, and write the page if whole."""
-    install_postfix()
-    messages = options.messages or (QUICK_MESSAGES if options.quick else MEMORY_MESSAGES)
-    with bench_folder(options.folder) as (folder, _), Sink() as sink:
-        table = memory.table(memory.measure(folder, sink, messages))
-    print(table)
-    if not (options.quick or options.messages):
-        write_memory(PAGE, table)
+        place = Place(folder, sink, machine, None if partial else PAGE)
+        for name in ALL if options.what == "all" else [options.what]:
+            print(f"\n== {name}\n", flush=True)
+            PARTS[name](options, place)
 
 
 def main() -> int:
     """Entry point; returns the exit code."""
-    options = parse(sys.argv[1:])
-    run = measure_memory if options.what == "memory" else throughput
     try:
-        run(options)
+        run(parse(sys.argv[1:]))
     except (BenchError, PostfixMissing, RabbitMqMissing) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

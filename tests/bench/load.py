@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from tests.bench.figures import BenchError
 from tests.support.pipeline import free_port
 from tests.support.postfix import tool
 
@@ -22,10 +23,6 @@ _MESSAGES = re.compile(rb"mesg=(\d+)")
 _PIPE_BYTES = 1 << 20
 _POLL = 0.01
 """Seconds between two looks at the counter: the resolution of the end of a run."""
-
-
-class BenchError(RuntimeError):
-    """A run did not end as it must; the text says how."""
 
 
 class Sink:
@@ -65,13 +62,14 @@ class Sink:
     def wait_for(self, count: int, timeout: float) -> float:
         """The `time.monotonic()` at which `count` messages have come. Raises `BenchError`."""
         deadline = time.monotonic() + timeout
-        while self._read() < count:
+        while self.poll() < count:
             if time.monotonic() > deadline:
                 raise BenchError(f"{count - self.count} of {count} messages did not come")
             time.sleep(_POLL)
         return time.monotonic()
 
-    def _read(self) -> int:
+    def poll(self) -> int:
+        """Read the counter. Often enough, or smtp-sink waits for room in the pipe."""
         try:
             self._tail = (self._tail + os.read(self._pipe, _PIPE_BYTES))[-200:]
         except BlockingIOError:

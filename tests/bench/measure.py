@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.bench.cpu import tree_seconds
-from tests.bench.load import BenchError, Scenario, Sink, source_command
+from tests.bench.figures import BenchError
+from tests.bench.load import Scenario, Sink, source_command
 from tests.bench.systems import System
 
 RUN_TIMEOUT = 180.0

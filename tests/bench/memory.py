@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.cpu import resident_bytes
-from tests.bench.load import SCENARIOS, BenchError, Sink
+from tests.bench.figures import BenchError
+from tests.bench.load import SCENARIOS, Sink
 from tests.bench.measure import measure as measure_run
 from tests.bench.systems import EMBEDDED, PostroadSystem
 

@@ -14,7 +14,9 @@ from tests.bench.systems import TEMPLATES
 HEAD = """# Benchmarks
 
 Written by `make bench` and `make bench ARGS=memory`; do not edit. Numbers of different machines,
-or of different runs, cannot be compared: what counts is the ratio to Postfix in the same run.
+or of different runs, cannot be compared: what counts is the ratio to Postfix, or to another
+measure, in the same run. Every run ends with an account: a message that is lost, or that came
+twice, is an error and not a number.
 """
 
 THROUGHPUT = """## Throughput
@@ -34,7 +36,8 @@ that had ended meanwhile). Its parts, and beside them load and sink, which count
 - Runs alternate between the systems, after a warm-up each; the order turns with each pair. The
   table shows medians; ratios are taken within each pair, then their median.
 - postroad runs with default settings: three processes, logs and metrics on, every queue write
-  durable before the 250. Postfix fsyncs its queue file before the 250. All queues lie on one file
+  durable before the 250. The sink is one site, so it has one partition, one worker, and at most
+  20 connections at a time. Postfix fsyncs its queue file before the 250. All queues lie on one file
   system, made new for the run where the disk's own is not fair to Postfix (`tests/bench/disk.py`).
 
 The load, {pairs} runs of each:
@@ -78,17 +81,19 @@ def write_throughput(path: Path, runs: Sequence[Run], machine: Mapping[str, str]
         main=(TEMPLATES / "main.cf").read_text(),
         master=(TEMPLATES / "master.cf").read_text(),
     )
-    _write_section(path, "throughput", body)
+    write_section(path, "throughput", body)
 
 
 def write_memory(path: Path, table: str) -> None:
     """Renew the section on memory."""
-    _write_section(path, "memory", MEMORY.format(table=table))
+    write_section(path, "memory", MEMORY.format(table=table))
 
 
-def _write_section(path: Path, name: str, body: str) -> None:
+def write_section(path: Path, name: str, body: str) -> None:
+    """Renew one section of the page, and its head; the other sections stay."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = path.read_text() if path.exists() else HEAD
+    page = path.read_text() if path.exists() else ""
+    page = HEAD + "\n" + page[page.index("<!-- begin ") :] if "<!-- begin " in page else HEAD
     path.write_text(replace_section(page, name, body))
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench.load import BenchError
+from tests.bench.figures import BenchError
 from tests.support.pipeline import SERVICES, Pipeline, free_port
 from tests.support.postfix import Postfix
 from tests.support.rabbitmq import RabbitNode, running_node

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from shared.broker.interface import Broker, Delivery, Outgoing
-from shared.broker.topology import PARKED, Queue, Topology
+from shared.broker.topology import PARKED, Queue, Topology, lane_queue
 
 PATIENCE = 30.0
 """Seconds a test waits for something that must happen."""
@@ -27,6 +27,21 @@ def small_topology(delay_ms: int = STEP_MS) -> Topology:
             Queue(f"step.{delay_ms}ms", dead_letter_to=WORK, delay_ms=delay_ms),
         )
     )
+
+
+def lane(partition: int, name: str = "x") -> str:
+    """The one queue of a partition of a lane."""
+    return lane_queue(name, partition, "bulk")
+
+
+def lane_topology(**partitions: int) -> Topology:
+    """The small one, and lanes with one class each, by their number of partitions."""
+    queues = [
+        Queue(lane(number, name), PARKED, LIMIT, single_active=True)
+        for name, count in partitions.items()
+        for number in range(count)
+    ]
+    return Topology((*small_topology().queues, *queues))
 
 
 class Inbox:
@@ -75,6 +90,17 @@ async def publish(broker: Broker, *names: str, queue: str = WORK) -> None:
     """Publish one message a name, in order; the body repeats the name."""
     futures = [broker.publish(Outgoing(queue, name.encode(), name)) for name in names]
     await asyncio.wait_for(asyncio.gather(*futures), PATIENCE)
+
+
+async def stand_by(broker: Broker, queue: str) -> Inbox:
+    """What a further consumer of `queue` gets, which is in place: commands keep their order."""
+    inbox, probe = Inbox(acknowledge=True), Inbox(acknowledge=True)
+    broker.consume(queue, 10, inbox)
+    probing = broker.consume(OTHER, 1, probe)
+    await publish(broker, "probe", queue=OTHER)
+    await probe.next()
+    await probing.stop()
+    return inbox
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -17,7 +18,7 @@ from services.delivery.main import DeliveryService
 from services.demo.receiver import Receiver, Script, Stage
 from shared.broker.interface import Outgoing
 from shared.broker.parking import REASON
-from shared.broker.topology import ACCEPTED, DUE, PARKED, lane_queue
+from shared.broker.topology import ACCEPTED, DUE, PARKED, build_topology, lane_queue
 from shared.content.store import open_store
 from shared.dns.answers import AddressAnswer, Addresses, MxAnswer, NoRecords
 from shared.messages.codec import decode, encode
@@ -29,10 +30,12 @@ from shared.messages.model import (
     Recipient,
 )
 from shared.settings.model import ContentStoreSettings, DeliverySettings, Settings
-from shared.settings.shaping import LimitsSettings, SiteLimits
+from shared.settings.shaping import LaneSettings, LimitsSettings, SiteLimits
 from shared.smtp.replies import Reply
 from tests.support.memory_broker import MemoryBroker
 
+TOPOLOGY = build_topology([1000], {"default": 1})
+ONE_PARTITION = (LaneSettings(name="default", partitions=1),)
 LANE = lane_queue("default", 0, "transactional")
 TEXT = b"Subject: x\r\n\r\n.dot\r\n..two\r\nbody\r\n"
 LATER = Reply(451, "4.3.0", "Later")
@@ -67,6 +70,7 @@ class Rig:
             "destination": "b.test",
             "exchangers": (MailExchanger(10, "mx.b.test", self.receiver.port),),
             "static": True,
+            "site": "b.test",
         }
         return DeliveryJob(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -81,16 +85,22 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    tmp_path: Path, script: Script | None = None, tls: ssl.SSLContext | None = None, **keys: object
+    tmp_path: Path,
+    script: Script | None = None,
+    tls: ssl.SSLContext | None = None,
+    **keys: Any,
 ) -> AsyncIterator[Rig]:
     limits = {key: keys.pop(key) for key in tuple(keys) if key in SiteLimits.model_fields}
     settings = Settings(
         content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
-        delivery=DeliverySettings.model_validate({"retry_schedule": "1s", **keys}),
-        limits=LimitsSettings(default=SiteLimits.model_validate(limits)),
+        delivery=DeliverySettings.model_validate(
+            {"retry_schedule": "1s", "heartbeat": "200ms", **keys}
+        ),
+        lanes=ONE_PARTITION,
+        limits=at_most(**limits),
     )
     async with Receiver(script, tls=tls) as receiver:
-        one = Rig(receiver, MemoryBroker(), settings)
+        one = Rig(receiver, MemoryBroker(TOPOLOGY), settings)
         await one.broker.start()
         await one.service.start()
         try:
@@ -99,6 +109,11 @@ async def rig(
             async with asyncio.timeout(5):
                 await one.service.drain()
             await one.broker.close()
+
+
+def at_most(**limits: float) -> LimitsSettings:
+    """These limits for every site."""
+    return LimitsSettings(default=SiteLimits.model_validate(limits))
 
 
 def retried(message: Outgoing) -> DeliveryJob:

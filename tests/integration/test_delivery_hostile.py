@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ MEMORY = 3_000_000
 
 @asynccontextmanager
 async def against(
-    tmp_path: Path, behaviour: Behaviour, **keys: object
+    tmp_path: Path, behaviour: Behaviour, **keys: Any
 ) -> AsyncIterator[tuple[Rig, RawPeer]]:
     async with rig(tmp_path, None, None, **keys) as r, RawPeer(behaviour) as peer:
         yield r, peer

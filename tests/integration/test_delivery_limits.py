@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,59 +10,69 @@ from pathlib import Path
 import pytest
 
 from services.delivery.attempt import Limits
-from services.delivery.destination import Tools
 from services.delivery.handling import Handling
+from services.delivery.holding import Partition
+from services.delivery.line import Tools
 from services.delivery.opening import Opener
+from services.delivery.partitions import Partitions
+from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.upload import Times
 from services.demo.receiver import Receiver, Script, Stage
-from shared.broker.interface import Delivery
-from shared.broker.topology import DUE
+from shared import metrics
+from shared.broker.topology import DUE, WAIT_STEPS_MS
 from shared.content.store import open_store
-from shared.messages.model import MailExchanger
+from shared.messages.codec import decode
+from shared.messages.model import DeliveryJob, MailExchanger
 from shared.settings.model import ContentStoreSettings, DeliverySettings, Settings
-from shared.settings.shaping import SiteLimits
-from tests.integration.test_delivery import LANE, LATER, Loopback, Rig
+from tests.integration.test_delivery import LATER, ONE_PARTITION, TOPOLOGY, Loopback, Rig, at_most
 from tests.support.memory_broker import MemoryBroker
 
 LONG = 60.0
 LONG_TIMES = Times(LONG, LONG, LONG, LONG, LONG)
+PARTITION = Partition("default", 0)
 
 
 class LimitedRig(Rig):
-    """A rig whose service has its own limits; `taken` has the ids of the jobs it was given."""
+    """A rig whose service has limits of time of its own."""
 
     def __init__(self, receiver: Receiver, folder: Path, limits: Limits) -> None:
         settings = Settings(
             content_store=ContentStoreSettings(url=f"file://{folder}"),
             delivery=DeliverySettings.model_validate({"retry_schedule": "1s"}),
+            lanes=ONE_PARTITION,
+            limits=at_most(connections=1),
         )
-        super().__init__(receiver, MemoryBroker(), settings)
-        self.taken: list[str] = []
-        self.again = asyncio.Event()
-        self.handling = Handling(settings, open_store(settings.content_store))
+        super().__init__(receiver, MemoryBroker(TOPOLOGY), settings)
+        placing = Placing(settings)
+        self.handling = Handling(settings, open_store(settings.content_store), placing)
         opener = Opener(settings, Loopback(), random.Random(1))
-        self.pool = Pool(
-            Tools(settings.delivery, limits, SiteLimits(connections=1), opener, self.handling)
-        )
+        throttled = metrics.throttled_by(["other"])
+        tools = Tools(limits, opener, self.handling)
+        self.pool = Pool(tools, placing.limits_of, 5.0, throttled)
         self.handling.attach(self.pool)
+        self.partitions = Partitions(self.broker, self.pool, self.handling.handle, 100)
 
-    def handle(self, delivery: Delivery) -> None:
-        if delivery.message_id in self.taken:
-            self.again.set()
-        self.taken.append(delivery.message_id)
-        self.handling.handle(delivery)
+    def take(self) -> None:
+        self.serving = True
+        self.partitions.take(PARTITION, fresh=True)
+
+    async def give_up(self) -> None:
+        """Serve no more; what has begun ends."""
+        if self.serving:
+            self.serving = False
+            await self.partitions.give_up(PARTITION)
+        await self.pool.ended()
 
 
 @asynccontextmanager
 async def limited(folder: Path, script: Script, limits: Limits) -> AsyncIterator[LimitedRig]:
     async with Receiver(script) as receiver:
         rig = LimitedRig(receiver, folder, limits)
-        consumer = rig.broker.consume(LANE, 10, rig.handle)
+        rig.take()
         yield rig
-        await consumer.stop()
         await receiver.close()
-        await rig.pool.drain()
+        await rig.give_up()
         await rig.handling.settled()
         await rig.broker.close()
 
@@ -96,20 +105,22 @@ async def test_the_reply_to_the_dot_is_waited_for_beyond_the_time_of_an_attempt(
     async with limited(tmp_path, Script(delays={Stage.DOT: 0.8}), limits) as r:
         await r.give(r.job())
         await r.receiver.wait_for(1)
-        await r.pool.drain()
+        await r.give_up()
         assert len(r.broker.published) == 1
 
 
 async def test_a_job_that_only_waits_is_given_back(tmp_path: Path) -> None:
-    limits = Limits(LONG_TIMES, waiting=0.1)
+    limits = Limits(LONG_TIMES)
     async with limited(tmp_path, Script(delays={Stage.DOT: LONG}), limits) as r:
         await r.give(r.job(id="begun"))
         await r.receiver.wait_for(lambda: any(b"DATA" in raw for raw in r.receiver.raw))
-        await r.give(r.job(id="waiting"))
-        async with asyncio.timeout(5):
-            await r.again.wait()
-        assert r.taken.count("begun") == 1
-        assert len(r.broker.published) == 2
+        for number in range(99):
+            await r.give(r.job(id=f"waiting{number}"))
+        given_back = await r.broker.wait_published(101)
+        jobs = [decode(message.body) for message in given_back if message.queue == DUE]
+        assert all(isinstance(job, DeliveryJob) and job.attempt == 0 for job in jobs)
+        assert all(message.delay_ms in WAIT_STEPS_MS for message in r.broker.delayed())
+        assert "begun" not in {message.message_id for message in r.broker.delayed()}
 
 
 async def test_a_job_behind_an_unreachable_one_is_deferred_with_it(tmp_path: Path) -> None:

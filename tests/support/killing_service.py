@@ -12,13 +12,21 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from shared.broker.interface import Broker, Consumer, Delivery, Handler, Outgoing, ParkReason
+from shared.broker.interface import (
+    Broker,
+    Consumer,
+    Delivery,
+    Handler,
+    Listener,
+    Outgoing,
+    ParkReason,
+)
 from shared.service import Service, ServiceFactory, run_service
 from shared.settings.load import load_settings
 from shared.settings.model import Settings
@@ -80,6 +88,10 @@ class KillingBroker:
     def blocked(self) -> bool:
         return self._inner.blocked
 
+    @property
+    def hearing(self) -> bool:
+        return self._inner.hearing
+
     async def start(self) -> None:
         await self._inner.start()
 
@@ -101,6 +113,15 @@ class KillingBroker:
             handler(KillingDelivery(delivery, self._inner, self._executioner))
 
         return self._inner.consume(queue, prefetch, handle)
+
+    def announce(self, body: bytes) -> None:
+        self._inner.announce(body)
+
+    def listen(self, handler: Callable[[bytes], None]) -> Listener:
+        return self._inner.listen(handler)
+
+    async def left_over(self) -> Sequence[str]:
+        return await self._inner.left_over()
 
     async def depths(self) -> Mapping[str, int]:
         return await self._inner.depths()

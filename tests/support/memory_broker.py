@@ -7,6 +7,7 @@ A publish is confirmed on the next turn of the loop, unless told otherwise:
     broker.resume()                     # ... until now
     broker.block()                      # the broker asks publishers to wait, until unblock()
     broker.elapse()                     # every delay is over
+    other = broker.beside()             # another process on the same queues
 
 `published` keeps everything that was confirmed, in order, also after it was consumed.
 """
@@ -16,11 +17,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.broker.interface import (
     Consumer,
     Handler,
+    Listener,
     Outgoing,
     ParkReason,
     PublishError,
@@ -122,6 +124,38 @@ class MemoryConsumer:
 
     async def stop(self) -> None:
         self._stopped = True
+        self._broker.left(self)
+
+
+class MemoryListener:
+    """See `shared.broker.interface.Listener`."""
+
+    def __init__(self, handler: Callable[[bytes], None], listeners: list[MemoryListener]) -> None:
+        self._handler = handler
+        self._listeners = listeners
+        listeners.append(self)
+
+    def hear(self, body: bytes) -> None:
+        if self in self._listeners:
+            self._handler(body)
+
+    async def stop(self) -> None:
+        if self in self._listeners:
+            self._listeners.remove(self)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all brokers beside each other have in common."""
+
+    published: list[Outgoing] = field(default_factory=list)
+    queues: defaultdict[str, deque[Stored]] = field(default_factory=lambda: defaultdict(deque))
+    delayed: defaultdict[str, deque[Stored]] = field(default_factory=lambda: defaultdict(deque))
+    consumers: list[MemoryConsumer] = field(default_factory=list)
+    """Those that are not stopped; the first of a single active queue is served."""
+    listeners: list[MemoryListener] = field(default_factory=list)
+    lanes: set[str] = field(default_factory=set)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -136,19 +170,26 @@ class _Pending:
 class MemoryBroker:
     """See `shared.broker.interface.Broker`."""
 
-    def __init__(self, topology: Topology | None = None) -> None:
+    def __init__(self, topology: Topology | None = None, shared: Shared | None = None) -> None:
         self.topology = topology or build_topology([1000], {"default": 8})
-        self.published: list[Outgoing] = []
+        self._shared = shared or Shared()
+        self._shared.lanes |= self.topology.lanes()
+        self.published = self._shared.published
         self._trouble: PublishError | None = None
-        self._queues: defaultdict[str, deque[Stored]] = defaultdict(deque)
-        self._delayed: defaultdict[str, deque[Stored]] = defaultdict(deque)
+        self._queues = self._shared.queues
+        self._delayed = self._shared.delayed
         self._consumers: list[MemoryConsumer] = []
+        self._listeners: list[MemoryListener] = []
         self._pending: list[_Pending] = []
         self._pump_scheduled = False
         self._stalled = False
         self._blocked = False
         self._closed = False
-        self._changed = asyncio.Event()
+        self._changed = self._shared.changed
+
+    def beside(self, topology: Topology | None = None) -> MemoryBroker:
+        """Another broker on the same queues, as in another process."""
+        return MemoryBroker(topology or self.topology, self._shared)
 
     @property
     def usable(self) -> bool:
@@ -157,6 +198,11 @@ class MemoryBroker:
     @property
     def blocked(self) -> bool:
         return self._blocked
+
+    @property
+    def hearing(self) -> bool:
+        listening = any(listener in self._shared.listeners for listener in self._listeners)
+        return listening and self.usable
 
     async def start(self) -> None:
         self._closed = False
@@ -181,8 +227,22 @@ class MemoryBroker:
     def consume(self, queue: str, prefetch: int, handler: Handler) -> Consumer:
         consumer = MemoryConsumer(self, queue, prefetch, handler)
         self._consumers.append(consumer)
+        self._shared.consumers.append(consumer)
         self.soon()
         return consumer
+
+    def announce(self, body: bytes) -> None:
+        if self.usable:
+            for listener in self._shared.listeners:
+                asyncio.get_running_loop().call_soon(listener.hear, body)
+
+    def listen(self, handler: Callable[[bytes], None]) -> Listener:
+        listener = MemoryListener(handler, self._shared.listeners)
+        self._listeners.append(listener)
+        return listener
+
+    async def left_over(self) -> Sequence[str]:
+        return sorted(self._shared.lanes - self.topology.names())
 
     async def depths(self) -> Mapping[str, int]:
         depths = dict.fromkeys(self.topology.names(), 0)
@@ -192,6 +252,8 @@ class MemoryBroker:
     async def close(self) -> None:
         self._pump()
         self._closed = True
+        for listener in self._listeners:
+            await listener.stop()
         for consumer in self._consumers:
             await consumer.stop()
             consumer.give_back()
@@ -257,6 +319,12 @@ class MemoryBroker:
         self._queues[stored.message.queue].append(stored)
         self.soon()
 
+    def left(self, consumer: MemoryConsumer) -> None:
+        """Serve it no more."""
+        if consumer in self._shared.consumers:
+            self._shared.consumers.remove(consumer)
+        self.soon()
+
     def soon(self) -> None:
         """Confirm and deliver on the next turn of the loop."""
         if not self._pump_scheduled:
@@ -308,7 +376,14 @@ class MemoryBroker:
             self._delayed[step].append(Stored(message))
 
     def _deliver(self) -> None:
-        for consumer in self._consumers:
+        for consumer in tuple(self._shared.consumers):
             queue = self._queues[consumer.queue]
-            while queue and consumer.wants_more:
+            while queue and consumer.wants_more and self._is_served(consumer):
                 consumer.hand_out(queue.popleft())
+
+    def _is_served(self, consumer: MemoryConsumer) -> bool:
+        declared = self.topology.find(consumer.queue)
+        if declared is None or not declared.single_active:
+            return True
+        others = (one for one in self._shared.consumers if one.queue == consumer.queue)
+        return next(others, None) is consumer

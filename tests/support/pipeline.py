@@ -4,7 +4,8 @@
         ...  # send to 127.0.0.1, pipeline.smtp_port
 
 It starts, kills, pauses and stops them by their process ids and reads what they show: health,
-metrics, logs. It knows nothing of what is inside.
+metrics, logs. It knows nothing of what is inside. `delivery-2` is a second delivery worker, and
+so on; each has an admin port of its own.
 """
 
 from __future__ import annotations
@@ -93,6 +94,10 @@ class Metrics(dict[str, float]):
         return sum(v for key, v in self.items() if key.partition("{")[0] == name)
 
 
+def _service(name: str) -> str:
+    return name.partition("-")[0]
+
+
 def _merge(into: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
@@ -138,7 +143,11 @@ class Pipeline:
                     for domain, port in routes.items()
                 ]
             },
-            "delivery": {"retry_schedule": ["1s", "1s", "2s"], "max_age": "10m"},
+            "delivery": {
+                "retry_schedule": ["1s", "1s", "2s"],
+                "max_age": "10m",
+                "heartbeat": "500ms",
+            },
             "admin": {f"{name}_port": port for name, port in self.admin_ports.items()},
             "logging": {"format": "json"},
         }
@@ -165,7 +174,7 @@ class Pipeline:
     async def start(self, names: Sequence[str] = SERVICES) -> None:
         """Start these services and wait until each is ready."""
         for name in names:
-            await self._launch(name, "-m", "services.cli", name)
+            await self._launch(name, "-m", "services.cli", _service(name))
         for name in names:
             await self.wait_ready(name)
 
@@ -174,16 +183,19 @@ class Pipeline:
 
         `at` is a point of `tests.support.killing_service`, reached for the `nth` time.
         """
-        await self._launch(name, "-m", "tests.support.killing_service", name, at, str(nth))
+        service = _service(name)
+        await self._launch(name, "-m", "tests.support.killing_service", service, at, str(nth))
         await self.wait_ready(name)
 
     async def _launch(self, name: str, *arguments: str) -> None:
+        port = str(self.admin_ports.setdefault(name, free_port()))
+        own = {f"POSTROAD_ADMIN__{_service(name).upper()}_PORT": port}
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *arguments,
                 cwd=ROOT,
-                env={**os.environ, "POSTROAD_CONFIG": str(self.config)},
+                env={**os.environ, "POSTROAD_CONFIG": str(self.config), **own},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -192,6 +204,11 @@ class Pipeline:
     def pid(self, name: str) -> int:
         """The process id of a service that was started."""
         return self._processes[name].pid
+
+    @property
+    def workers(self) -> list[str]:
+        """The delivery workers that were started and have not ended."""
+        return [n for n in self._processes if _service(n) == "delivery" and self.running(n)]
 
     def running(self, name: str) -> bool:
         """Whether the service was started and has not ended."""
@@ -275,7 +292,7 @@ class Pipeline:
     async def stop(self) -> None:
         """SIGTERM each running service, first to last; each must end with 0."""
         try:
-            for name in SERVICES:
+            for name in ("ingress", "router", *self.workers):
                 if self.running(name):
                     self.terminate(name)
                     await self.wait_drained(name)

@@ -128,7 +128,7 @@ class Rig:
         depths = await self.broker.depths()
         if any(depth for queue, depth in depths.items() if queue != PARKED):
             return False
-        names = [name for name in ("router", "delivery") if self.pipeline.running(name)]
+        names = [name for name in ("router", *self.pipeline.workers) if self.pipeline.running(name)]
         held = [(await self.pipeline.metrics(name))["postroad_in_flight_jobs"] for name in names]
         return not any(held)
 
@@ -154,12 +154,16 @@ class Rig:
 
 @asynccontextmanager
 async def running_rig(
-    folder: Path, broker_url: str, settings: Mapping[str, Any] | None = None
+    folder: Path,
+    broker_url: str,
+    settings: Mapping[str, Any] | None = None,
+    domains: Sequence[str] = DOMAINS,
+    receiver: type[Receiver] = Receiver,
 ) -> AsyncIterator[Rig]:
     """A rig with everything started; it is drained and must end with 0 when the test succeeds."""
     async with AsyncExitStack() as stack:
-        names = (*DOMAINS, "sender.test")
-        receivers = {name: await stack.enter_async_context(Receiver()) for name in names}
+        names = (*domains, "sender.test")
+        receivers = {name: await stack.enter_async_context(receiver()) for name in names}
         routes = {name: receiver.port for name, receiver in receivers.items()}
         pipeline = Pipeline(folder, broker_url, routes, settings)
         await stack.enter_async_context(pipeline)

@@ -1,4 +1,4 @@
-"""The broker on RabbitMQ: the loop's side of two connections, one to publish, one to consume.
+"""The broker on RabbitMQ: the loop's side of its connections, one to publish, one to consume.
 
 They are separate because an alarm of the broker stops everything that a publishing connection
 sends, acknowledgements too; consumers must go on. The consuming one is opened by the first
@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 from amqp.exceptions import AMQPError
 
 from shared import metrics
-from shared.broker.amqp.connection import LinkOptions, count
+from shared.broker.amqp.connection import LinkOptions, connect
 from shared.broker.amqp.consumer import AmqpConsumer
 from shared.broker.amqp.consuming import (
     Cancel,
@@ -26,12 +29,15 @@ from shared.broker.amqp.consuming import (
     Subscription,
     Verb,
 )
+from shared.broker.amqp.declaring import Declaration, count, left_over
 from shared.broker.amqp.delivery import AmqpDelivery
 from shared.broker.amqp.link import Link
+from shared.broker.amqp.members import Line
 from shared.broker.amqp.publishing import Publish, Publishing, Results
 from shared.broker.interface import (
     Consumer,
     Handler,
+    Listener,
     Outgoing,
     PublishError,
     Refused,
@@ -45,6 +51,10 @@ from shared.settings.model import BrokerSettings
 SWITCH_SECONDS = 0.0005
 """The interpreter's switch interval: a thread that has a batch waits no longer for its turn."""
 CLOSE_SECONDS = 5.0
+ASKING_HEARTBEAT = 2.0
+"""Seconds; who asks waits for two of them at most, so that an alarm does not hold up an exit."""
+
+Answer = TypeVar("Answer")
 
 _observe_publish = metrics.publish_seconds.observe
 _FAILURES = {
@@ -61,12 +71,13 @@ class AmqpBroker:
         self._settings = settings
         self._topology = topology
         self._name = name
-        self._limits = {queue.name: queue.delivery_limit for queue in topology.queues}
+        self._declaration = Declaration(topology)
+        self._line = Line(self._options("members"))
         self._closing = False
         self._publishing: Link[Publish] | None = None
         self._consuming: Link[Command] | None = None
         self._consuming_work: Consuming | None = None
-        self._consumers: list[AmqpConsumer] = []
+        self._consumers: dict[Subscription, AmqpConsumer] = {}
         self._open_publishes = 0
         self._retries: set[Callable[[], None]] = set()
 
@@ -87,14 +98,14 @@ class AmqpBroker:
         sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
         loop = asyncio.get_running_loop()
         confirm_timeout = self._settings.confirm_timeout / 1000
-        work = Publishing(loop, self._report, confirm_timeout, self._topology)
+        work = Publishing(loop, self._report, confirm_timeout, self._declaration)
         self._publishing = Link(self._options("publishing"), work, loop)
         self._publishing.start()
 
     def _options(self, purpose: str) -> LinkOptions:
         name = f"postroad-{self._name}-{purpose}"
         heartbeat = self._settings.heartbeat / 1000
-        return LinkOptions(self._settings.url, name, heartbeat, self._topology)
+        return LinkOptions(self._settings.url, name, heartbeat)
 
     async def wait_usable(self, timeout: float) -> None:
         """Return when usable; raises `Unavailable` after `timeout` seconds."""
@@ -135,19 +146,20 @@ class AmqpBroker:
         """Deliver messages of `queue`, at most `prefetch` unsettled at a time, until stopped."""
         link = self._consuming or self._open_consuming()
         consumer = AmqpConsumer(queue, prefetch, handler, self)
-        self._consumers.append(consumer)
+        self._consumers[consumer.subscription] = consumer
         link.commands.submit(Subscribe(consumer.subscription))
         return consumer
 
     def _open_consuming(self) -> Link[Command]:
         loop = asyncio.get_running_loop()
-        self._consuming_work = work = Consuming(loop, self._topology)
+        self._consuming_work = work = Consuming(loop, self._topology, self._declaration)
         self._consuming = link = Link(self._options("consuming"), work, loop)
         link.start()
         return link
 
     async def cancel(self, subscription: Subscription) -> None:
         """See `Canceller.cancel`; also returns when the connection is gone."""
+        self._consumers.pop(subscription, None)
         if self._consuming is None or self._closing:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -191,12 +203,35 @@ class AmqpBroker:
 
     def limit(self, queue: str) -> int | None:
         """See `Courier.limit`."""
-        return self._limits.get(queue)
+        declared = self._topology.find(queue)
+        return None if declared is None else declared.delivery_limit
+
+    @property
+    def hearing(self) -> bool:
+        """Whether announcements of others would reach us now."""
+        return self._line.hearing and not self._closing
+
+    def announce(self, body: bytes) -> None:
+        """Tell every process that listens now, if the broker is there and not blocked."""
+        if not self._closing:
+            self._line.announce(body)
+
+    def listen(self, handler: Callable[[bytes], None]) -> Listener:
+        """Call `handler` on the loop for each announcement from now on, until stopped."""
+        return self._line.listen(handler)
+
+    async def left_over(self) -> Sequence[str]:
+        """Lane queues that former plans declared and this topology lacks. Raises `Unavailable`."""
+        return await self._ask(partial(left_over, topology=self._topology))
 
     async def depths(self) -> Mapping[str, int]:
         """Messages ready in each declared queue. Raises `Unavailable`."""
+        return await self._ask(partial(count, queues=self._topology.names()))
+
+    async def _ask(self, question: Callable[[Any], Answer]) -> Answer:
+        options = replace(self._options("asking"), heartbeat=ASKING_HEARTBEAT)
         try:
-            return await asyncio.to_thread(count, self._options("counting"))
+            return await asyncio.to_thread(_asked, options, question)
         except (AMQPError, OSError) as error:
             raise Unavailable(str(error)) from error
 
@@ -204,8 +239,7 @@ class AmqpBroker:
         """Stop the consumers, settle what is under way, give the rest back, disconnect."""
         if self._closing:
             return
-        for consumer in self._consumers:
-            await consumer.stop()
+        await asyncio.gather(*(consumer.stop() for consumer in tuple(self._consumers.values())))
         await self._settled_publishes()
         self._closing = True
         for again in list(self._retries):
@@ -213,6 +247,7 @@ class AmqpBroker:
         for link in (self._consuming, self._publishing):
             if link is not None:
                 await link.stop(CLOSE_SECONDS)
+        await self._line.close(CLOSE_SECONDS)
         # What the threads said last is in the loop's queue now.
         await asyncio.sleep(0)
 
@@ -223,6 +258,15 @@ class AmqpBroker:
                     await asyncio.sleep(0.005)
         except TimeoutError:
             get_logger().warning("publishes without a confirm", waiting=self._open_publishes)
+
+
+def _asked(options: LinkOptions, question: Callable[[Any], Answer]) -> Answer:
+    """The answer over a connection of its own. Blocks."""
+    connection = connect(options)
+    try:
+        return question(connection)
+    finally:
+        connection.collect()
 
 
 def _fail(future: asyncio.Future[None], error: PublishError) -> None:

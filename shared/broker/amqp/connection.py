@@ -1,4 +1,4 @@
-"""How a connection to RabbitMQ is made, and what may be asked of it in short: declare, count.
+"""How a connection to RabbitMQ is made.
 
 Everything here blocks, for `CONNECT_SECONDS` or the patience of the options at most, and is
 called on a thread.
@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from amqp.exceptions import NotFound
 from kombu import Connection
 
 from shared.broker.amqp.transport import BufferedTransport
-from shared.broker.topology import Topology, amqp_arguments
 
 CONNECT_SECONDS = 5.0
 TCP_USER_TIMEOUT_MS = 30_000
@@ -37,7 +35,6 @@ class LinkOptions:
     url: str
     name: str
     heartbeat: float
-    topology: Topology
 
     @property
     def patience(self) -> float:
@@ -72,32 +69,3 @@ def _tls(url: str) -> dict[str, str | None] | bool:
     # Without a name py-amqp would accept the certificate of any host.
     parts = urlsplit(url)
     return {"server_hostname": parts.hostname} if parts.scheme == "amqps" else False
-
-
-def declare(connection: Any, topology: Topology) -> None:
-    """Declare every queue, idempotently. Raises py-amqp's errors, also for other arguments."""
-    channel = connection.channel()
-    for queue in topology.queues:
-        channel.queue_declare(
-            queue.name, durable=True, auto_delete=False, arguments=dict(amqp_arguments(queue))
-        )
-    channel.close()
-
-
-def count(options: LinkOptions) -> dict[str, int]:
-    """Messages ready in each queue, 0 for one that is missing, over a connection of its own."""
-    connection = connect(options)
-    try:
-        return {queue.name: _depth(connection, queue.name) for queue in options.topology.queues}
-    finally:
-        connection.collect()
-
-
-def _depth(connection: Any, queue: str) -> int:
-    channel = connection.channel()
-    try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
-    except NotFound:
-        return 0
-    finally:
-        channel.close()

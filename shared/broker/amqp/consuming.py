@@ -14,15 +14,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from amqp import spec
+from amqp.exceptions import NotFound, ResourceError
 
-from shared.broker.amqp.connection import MEND_SECONDS, declare
+from shared.broker.amqp.connection import MEND_SECONDS
+from shared.broker.amqp.declaring import Declaration
 from shared.broker.amqp.handover import tell
 from shared.broker.topology import Topology
 from shared.logs import get_logger
 
+ABSENT_SECONDS = 10.0
+"""How often to look for a queue that we do not declare: a left-over one that somebody deleted."""
 NACK_UNCOUNTED = (4, 3)
 """From this version on, a nack that requeues does not count towards the delivery limit."""
 
@@ -75,9 +80,6 @@ class Subscription:
     channel: Any = None
     tag: str = ""
     stopped: bool = False
-    mend_at: float | None = None
-    """When to consume again (monotonic seconds), once the broker has ended it unasked."""
-    arrived: list[Any] = field(default_factory=list)
     unsettled: OrderedDict[int, None] = field(default_factory=OrderedDict)
     """Tags in the broker's order."""
     acknowledged: set[int] = field(default_factory=set)
@@ -87,66 +89,89 @@ class Subscription:
         """Everything of the former channel is void."""
         self.channel = channel
         self.generation = generation
-        self.mend_at = None
-        self.arrived = []
         self.unsettled = OrderedDict()
         self.acknowledged = set()
 
-    def received(self, message: Any) -> None:
-        """A delivery has arrived."""
-        self.unsettled[message.delivery_info["delivery_tag"]] = None
-        self.arrived.append(message)
-
-    def on_cancel(self, _tag: str) -> None:
-        """The queue was deleted, lost its leader, or a delivery was held too long (4.3)."""
-        get_logger().error("the broker has ended a consumer", queue=self.queue)
-        self.mend_at = time.monotonic() + MEND_SECONDS
-
 
 class Consuming:
-    """The work of the consuming link. Runs on its thread."""
+    """The work of the consuming link. Runs on its thread.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, topology: Topology) -> None:
+    A process may have hundreds of subscriptions: a round costs as much as those it touches.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, topology: Topology, declaration: Declaration
+    ) -> None:
         self._loop = loop
         self._topology = topology
+        self._declaration = declaration
         self._connection: Any = None
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: dict[Subscription, None] = {}
+        self._arrived: dict[Subscription, list[Any]] = {}
+        self._mending: dict[Subscription, float] = {}
+        """When to consume again (monotonic seconds) what the broker has ended unasked."""
         self._generations = itertools.count(1)
         self.counts_nacks = True
         """Whether this server counts a requeueing nack as a failed try."""
 
     def opened(self, connection: Any) -> None:
         """See `Work.opened`."""
+        self._declaration.ensure(connection)
         self._connection = connection
         self.counts_nacks = _version(connection) < NACK_UNCOUNTED
         for subscription in self._subscriptions:
             self._consume(subscription)
 
     def _consume(self, subscription: Subscription) -> None:
-        if subscription.stopped:
-            return
-        channel = self._connection.channel()
-        channel.auto_decode = False
-        channel.basic_qos(0, subscription.prefetch, False)
-        subscription.begin(channel, next(self._generations))
-        subscription.tag = channel.basic_consume(
-            subscription.queue, callback=subscription.received, on_cancel=subscription.on_cancel
-        )
+        channel = None
+        try:
+            channel = self._connection.channel()
+            channel.auto_decode = False
+            channel.basic_qos(0, subscription.prefetch, False)
+            subscription.begin(channel, next(self._generations))
+            subscription.tag = channel.basic_consume(
+                subscription.queue,
+                callback=partial(self._received, subscription),
+                on_cancel=partial(self._on_cancel, subscription),
+            )
+        except (NotFound, ResourceError) as error:
+            # No such queue, or as many channels as the broker allows: the others go on.
+            get_logger().error("cannot consume", queue=subscription.queue, error=str(error))
+            subscription.begin(channel, 0)
+            self._mend_later(subscription)
+
+    def _received(self, subscription: Subscription, message: Any) -> None:
+        subscription.unsettled[message.delivery_info["delivery_tag"]] = None
+        self._arrived.setdefault(subscription, []).append(message)
+
+    def _on_cancel(self, subscription: Subscription, _tag: str) -> None:
+        """The queue was deleted, lost its leader, or a delivery was held too long (4.3)."""
+        get_logger().error("the broker has ended a consumer", queue=subscription.queue)
+        self._mend_later(subscription)
+
+    def _mend_later(self, subscription: Subscription) -> None:
+        declared = subscription.queue in self._topology.names()
+        wait = MEND_SECONDS if declared else ABSENT_SECONDS
+        self._mending[subscription] = time.monotonic() + wait
 
     def perform(self, commands: Sequence[Command]) -> None:
         """See `Work.perform`."""
+        touched: dict[Subscription, None] = {}
         for command in commands:
+            touched[command.subscription] = None
             if isinstance(command, Settle):
                 self._settle(command)
-            elif isinstance(command, Subscribe):
-                self._subscriptions.append(command.subscription)
+            elif isinstance(command, Cancel):
+                self._cancel(command)
+            else:
+                self._subscriptions[command.subscription] = None
                 if self._connection is not None:
                     self._consume(command.subscription)
-            else:
-                self._cancel(command)
-        for subscription in self._subscriptions:
+        for subscription in touched:
             if subscription.acknowledged:
                 _acknowledge(subscription)
+            if subscription.stopped and not subscription.unsettled:
+                self._retire(subscription)
 
     def _settle(self, command: Settle) -> None:
         subscription, tag = command.subscription, command.tag
@@ -165,37 +190,59 @@ class Consuming:
     def _cancel(self, command: Cancel) -> None:
         subscription = command.subscription
         subscription.stopped = True
-        if subscription.channel is not None and subscription.mend_at is None:
+        ended = self._mending.pop(subscription, None) is not None
+        if subscription.channel is not None and not ended:
             subscription.channel.basic_cancel(subscription.tag)
-        self._hand_over(subscription)
+        self._hand_over(subscription, self._arrived.pop(subscription, []))
         tell(self._loop, _end, command.done)
+
+    def _retire(self, subscription: Subscription) -> None:
+        """Its last delivery is settled: the channel may go, and be another's."""
+        self._subscriptions.pop(subscription, None)
+        channel = subscription.channel
+        subscription.begin(None, 0)
+        if channel is not None:
+            channel.close()
 
     def tick(self, *, blocked: bool) -> None:
         """See `Work.tick`. A connection that publishes nothing is never blocked."""
-        for subscription in self._subscriptions:
-            self._hand_over(subscription)
-            if subscription.mend_at is not None and subscription.mend_at <= time.monotonic():
-                self._renew(subscription)
+        if self._arrived:
+            arrived, self._arrived = self._arrived, {}
+            for subscription, messages in arrived.items():
+                self._hand_over(subscription, messages)
+        if self._mending:
+            now = time.monotonic()
+            self._mend([sub for sub, when in self._mending.items() if when <= now])
 
-    def _renew(self, subscription: Subscription) -> None:
-        # What came over the old channel goes back to the queue with it.
-        old = subscription.channel
-        subscription.begin(None, 0)
-        old.close()
-        if not subscription.stopped:
-            declare(self._connection, self._topology)
+    def _mend(self, due: Sequence[Subscription]) -> None:
+        declared = self._topology.names()
+        if any(subscription.queue in declared for subscription in due):
+            self._declaration.renew(self._connection)
+        for subscription in due:
+            del self._mending[subscription]
+            # What came over the old channel goes back to the queue with it.
+            old = subscription.channel
+            self._arrived.pop(subscription, None)
+            subscription.begin(None, 0)
+            if old is not None:
+                old.close()
             self._consume(subscription)
 
-    def _hand_over(self, subscription: Subscription) -> None:
-        if subscription.arrived:
-            arrived, subscription.arrived = subscription.arrived, []
-            tell(self._loop, subscription.deliver, arrived, subscription.generation)
+    def _hand_over(self, subscription: Subscription, messages: list[Any]) -> None:
+        if messages:
+            tell(self._loop, subscription.deliver, messages, subscription.generation)
 
     def lost(self) -> None:
         """See `Work.lost`. The broker has taken back whatever was not settled."""
+        if self._connection is not None:
+            self._declaration.doubt()
         self._connection = None
-        for subscription in self._subscriptions:
+        self._arrived.clear()
+        self._mending.clear()
+        for subscription in tuple(self._subscriptions):
             subscription.begin(None, 0)
+            if subscription.stopped:
+                del self._subscriptions[subscription]
 
 
 def _acknowledge(subscription: Subscription) -> None:

@@ -20,7 +20,7 @@ from amqp.exceptions import AMQPError
 from kombu.exceptions import KombuError
 
 from shared import metrics
-from shared.broker.amqp.connection import LinkOptions, connect, declare
+from shared.broker.amqp.connection import LinkOptions, connect
 from shared.broker.amqp.handover import Handover
 from shared.logs import get_logger
 
@@ -40,7 +40,7 @@ class Work(Protocol[Command_contra]):
     """What one kind of connection does. All methods are called on the thread."""
 
     def opened(self, connection: Any) -> None:
-        """A new connection, declared: open channels, consume."""
+        """A new connection: declare what is needed, open channels, consume."""
 
     def perform(self, commands: Sequence[Command_contra]) -> None:
         """Carry out what the loop asked for; on no connection, answer that it is gone."""
@@ -120,7 +120,6 @@ class Link(Generic[Command]):
         self._socket = self._connection.transport.sock
         self._descriptor = self._socket.fileno()
         self._watch(select.POLLIN)
-        declare(self._connection, options.topology)
         self._work.opened(self._connection)
         self._work.tick(blocked=self.blocked)
         self.connected = True

@@ -11,12 +11,12 @@ from typing import Any
 
 from amqp.exceptions import AMQPError
 
-from shared.broker.amqp.connection import MEND_SECONDS, declare
+from shared.broker.amqp.connection import MEND_SECONDS
+from shared.broker.amqp.declaring import Declaration
 from shared.broker.amqp.frames import publish_frames
 from shared.broker.amqp.handover import tell
 from shared.broker.amqp.ledger import Ledger, Settled
 from shared.broker.interface import PublishError, Refused, Unavailable, Unroutable
-from shared.broker.topology import Topology
 from shared.logs import get_logger
 
 
@@ -43,12 +43,12 @@ class Publishing:
         loop: asyncio.AbstractEventLoop,
         report: Callable[[Results], None],
         confirm_timeout: float,
-        topology: Topology,
+        declaration: Declaration,
     ) -> None:
         self._loop = loop
         self._report = report
         self._confirm_timeout = confirm_timeout
-        self._topology = topology
+        self._declaration = declaration
         self._connection: Any = None
         self._channel: Any = None
         self._blocked = False
@@ -59,6 +59,7 @@ class Publishing:
 
     def opened(self, connection: Any) -> None:
         """See `Work.opened`."""
+        self._declaration.ensure_recorded(connection)
         channel = connection.channel()
         channel.auto_decode = False
         channel.confirm_select()
@@ -108,7 +109,7 @@ class Publishing:
         self._hand_over()
         if self._mend_at is not None and self._mend_at <= time.monotonic() and not blocked:
             self._mend_at = None
-            declare(self._connection, self._topology)
+            self._declaration.renew(self._connection)
             self._collect(self._ledger.take_settled())
             self._hand_over()
 
@@ -152,6 +153,8 @@ class Publishing:
 
     def lost(self) -> None:
         """See `Work.lost`."""
+        if self._connection is not None:
+            self._declaration.doubt()
         self._connection = self._channel = None
         self._blocked = False
         error = Unavailable("the connection to the broker was lost before the confirm")

@@ -16,24 +16,35 @@ import asyncio
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from shared import metrics
 from shared.broker.embedded.consumer import EmbeddedConsumer
 from shared.broker.embedded.engine import Engine
-from shared.broker.embedded.records import Batch, Outcome, Post, Row, encode_meta
+from shared.broker.embedded.members import Members
+from shared.broker.embedded.records import (
+    Batch,
+    Leave,
+    Outcome,
+    Post,
+    Row,
+    Subscription,
+    Survey,
+    encode_meta,
+)
 from shared.broker.embedded.writer import Writer
 from shared.broker.interface import (
     Consumer,
     Handler,
+    Listener,
     Outgoing,
     PublishError,
     Refused,
     Unavailable,
     Unroutable,
 )
-from shared.broker.topology import Topology
+from shared.broker.topology import LANE_PREFIX, Topology
 from shared.settings.load import ConfigError
 
 SWITCH_SECONDS = 0.0005
@@ -61,11 +72,11 @@ class EmbeddedBroker:
         self._directory = Path(directory)
         self._topology = topology
         self._names = topology.names()
-        self._limits = {queue.name: queue.delivery_limit for queue in topology.queues}
+        self._members = Members(self._directory / "members")
         self._clock = clock
         self._writer: Writer | None = None
         self._closing = False
-        self._consumers: list[EmbeddedConsumer] = []
+        self._consumers: dict[Subscription, EmbeddedConsumer] = {}
         self._held_back: list[asyncio.Future[None]] = []
         self._flush_at_end = False
         self._flush_later: asyncio.TimerHandle | None = None
@@ -85,7 +96,7 @@ class EmbeddedBroker:
         """Open or create the store. Raises `ConfigError` if that cannot be."""
         sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
         try:
-            engine = await asyncio.to_thread(Engine, self._directory, self._limits)
+            engine = await asyncio.to_thread(Engine, self._directory, self._topology)
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"broker.url: {self._directory}: {error}") from error
         loop = asyncio.get_running_loop()
@@ -137,25 +148,58 @@ class EmbeddedBroker:
     def consume(self, queue: str, prefetch: int, handler: Handler) -> Consumer:
         """Deliver messages of `queue`, at most `prefetch` unsettled at a time, until stopped."""
         consumer = EmbeddedConsumer(queue, prefetch, handler, self)
-        self._consumers.append(consumer)
+        self._consumers[consumer.subscription] = consumer
         return consumer
+
+    async def leave(self, subscription: Subscription) -> None:
+        """See `Outbox.leave`."""
+        self._consumers.pop(subscription, None)
+        if self._closing or self._writer is None:
+            return
+        leave = Leave(subscription, asyncio.get_running_loop().create_future())
+        self.batch.leaves.append(leave)
+        self.soon()
+        await leave.done
 
     def limit(self, queue: str) -> int | None:
         """How many deliveries of a message of `queue` may fail."""
-        return self._limits.get(queue)
+        declared = self._topology.find(queue)
+        return None if declared is None else declared.delivery_limit
 
     def hold_back(self, future: asyncio.Future[None], error: Exception) -> None:
         """Keep a forward that has nowhere to go: its predecessor stays ours until the close."""
         self._failed(error)
         self._held_back.append(future)
 
+    @property
+    def hearing(self) -> bool:
+        """Whether announcements of others would reach us now."""
+        return self._members.hearing
+
+    def announce(self, body: bytes) -> None:
+        """Tell every process that listens now. Raises ValueError for more than 200,000 octets."""
+        if not self._closing:
+            self._members.announce(body)
+
+    def listen(self, handler: Callable[[bytes], None]) -> Listener:
+        """Call `handler` on the loop for each announcement from now on, until stopped."""
+        return self._members.listen(handler)
+
+    async def left_over(self) -> Sequence[str]:
+        """Lane queues that former plans declared and this topology lacks. Raises `Unavailable`."""
+        queues = (await self._survey()).queues - self._names
+        return sorted(queue for queue in queues if queue.startswith(LANE_PREFIX))
+
     async def depths(self) -> Mapping[str, int]:
         """Messages nobody holds, by queue; delayed ones by step. Raises `Unavailable`."""
+        return dict.fromkeys(sorted(self._names), 0) | (await self._survey()).depths
+
+    async def _survey(self) -> Survey:
         self._check_open()
-        question: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+        question: asyncio.Future[Survey] = asyncio.get_running_loop().create_future()
         self.batch.questions.append(question)
         self.soon()
-        return dict.fromkeys(sorted(self._names), 0) | await question
+        return await question
 
     def _check_open(self) -> None:
         if self._closing or self._writer is None:
@@ -165,8 +209,8 @@ class EmbeddedBroker:
         """Commit what was asked for, give everything else back uncounted, leave the store."""
         if self._closing:
             return
-        for consumer in self._consumers:
-            await consumer.stop()
+        self._members.close()
+        await asyncio.gather(*(consumer.stop() for consumer in tuple(self._consumers.values())))
         self._closing = True
         if self._writer is None:
             return
@@ -207,6 +251,8 @@ class EmbeddedBroker:
         # After the close the messages are back in their queues: verbs come too late.
         for future in batch.waiting():
             _end(future, Unavailable("the broker is closed"))
+        for leave in batch.leaves:
+            _end(leave.done)
 
     def _report(self, outcome: Outcome) -> None:
         now = time.perf_counter()

@@ -36,6 +36,9 @@ class Outbox(Protocol):
     def sometime(self) -> None:
         """Hand the batch over within milliseconds: nobody waits for it."""
 
+    async def leave(self, subscription: Subscription) -> None:
+        """Return when no more is leased for it, and its queue may be another's."""
+
     def row(self, message: Outgoing) -> Row:
         """What to store. Raises ValueError for a delay that is not declared, and Unroutable."""
 
@@ -136,11 +139,9 @@ class EmbeddedConsumer:
 
     async def stop(self) -> None:
         """Take no more. What is leased but not handed out yet goes back uncounted."""
-        if self._stopped:
-            return
-        self._stopped = True
-        self._outbox.batch.leaves.append(self.subscription)
-        self._outbox.soon()
+        if not self._stopped:
+            self._stopped = True
+            await self._outbox.leave(self.subscription)
 
     def _deliver(self, messages: list[Leased]) -> None:
         for message in messages:

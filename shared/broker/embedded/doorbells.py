@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 _READ_BYTES = 65536
 
@@ -24,51 +24,80 @@ class Doorbells:
         self._directory = directory
         self._prefix = f"{own_id:016x}."
         self._own: dict[str, int] = {}
-        self._others: dict[str, int] = {}
+        self._queues: dict[int, str] = {}
+        self._others: dict[str, dict[str, int | None]] = {}
+        """By queue, the pipes of other owners; opened by the first ring."""
+
+    def listens(self, queue: str) -> bool:
+        """Whether a pipe of ours is open for `queue`."""
+        return queue in self._own
 
     def listen(self, queue: str) -> int:
         """The descriptor that becomes readable when another process rings for `queue`."""
         if queue not in self._own:
-            path = self._directory / f"{self._prefix}{quote(queue, safe='')}"
+            path = self._path(queue)
             os.mkfifo(path, 0o600)
             # Open for writing too, or the pipe reads as ended whenever nobody rings.
-            self._own[queue] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._own[queue] = descriptor
+            self._queues[descriptor] = queue
         return self._own[queue]
+
+    def _path(self, queue: str) -> Path:
+        return self._directory / f"{self._prefix}{quote(queue, safe='')}"
+
+    def hush(self, queue: str) -> None:
+        """Nobody here consumes `queue` any more."""
+        descriptor = self._own.pop(queue, None)
+        if descriptor is not None:
+            del self._queues[descriptor]
+            os.close(descriptor)
+            self._path(queue).unlink(missing_ok=True)
 
     def answer(self, descriptor: int) -> str:
         """Empty a pipe that became readable; returns its queue."""
         with contextlib.suppress(BlockingIOError):
             os.read(descriptor, _READ_BYTES)
-        return next(queue for queue, own in self._own.items() if own == descriptor)
+        return self._queues[descriptor]
 
     def ring(self, queues: Iterable[str]) -> None:
         """Wake the other owners that consume one of `queues`."""
-        if not self._others:
-            return
         for queue in queues:
-            ending = "." + quote(queue, safe="")
-            for name in [name for name in self._others if name[16:] == ending]:
-                self._ring(name)
+            others = self._others.get(queue, {})
+            for name in others:
+                self._ring(others, name)
 
-    def _ring(self, name: str) -> None:
+    def _ring(self, others: dict[str, int | None], name: str) -> None:
         try:
-            os.write(self._others[name], b"!")
+            descriptor = others[name]
+            if descriptor is None:
+                # Without a reader this fails: its owner is dead, or listens no more.
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                descriptor = others[name] = os.open(self._directory / name, flags)
+            os.write(descriptor, b"!")
         except BlockingIOError:
             return  # a full pipe wakes its reader as well
         except OSError:
-            os.close(self._others.pop(name))
+            self._hang_up(others, name)
+
+    def _hang_up(self, others: dict[str, int | None], name: str) -> None:
+        descriptor, others[name] = others[name], None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def refresh(self) -> None:
         """Learn which pipes exist now."""
         names = {path.name for path in self._directory.iterdir()}
-        names = {name for name in names if not name.startswith(self._prefix)}
-        for name in self._others.keys() - names:
-            os.close(self._others.pop(name))
-        for name in names - self._others.keys():
-            # Without a reader the open fails: its owner is dead or not there yet.
-            with contextlib.suppress(OSError):
-                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
-                self._others[name] = os.open(self._directory / name, flags)
+        known = {name for others in self._others.values() for name in others}
+        for name in names - known:
+            if not name.startswith(self._prefix):
+                self._others.setdefault(_queue(name), {})[name] = None
+        for name in known - names:
+            others = self._others[_queue(name)]
+            self._hang_up(others, name)
+            del others[name]
+            if not others:
+                del self._others[_queue(name)]
 
     def bury(self, owner: int) -> None:
         """Remove the pipes of a dead owner."""
@@ -77,9 +106,13 @@ class Doorbells:
 
     def close(self) -> None:
         """Remove this owner's pipes."""
-        for descriptor in [*self._own.values(), *self._others.values()]:
-            os.close(descriptor)
-        for queue in self._own:
-            path = self._directory / f"{self._prefix}{quote(queue, safe='')}"
-            path.unlink(missing_ok=True)
-        self._own, self._others = {}, {}
+        for queue in tuple(self._own):
+            self.hush(queue)
+        for others in self._others.values():
+            for name in others:
+                self._hang_up(others, name)
+        self._others = {}
+
+
+def _queue(name: str) -> str:
+    return unquote(name.partition(".")[2])

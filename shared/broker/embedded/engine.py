@@ -15,19 +15,22 @@ from pathlib import Path
 
 from shared import metrics
 from shared.broker.embedded.doorbells import Doorbells
+from shared.broker.embedded.fences import Fences
 from shared.broker.embedded.owners import Owners, WriterLock
 from shared.broker.embedded.records import (
     Batch,
     Leased,
     Outcome,
     Subscription,
+    Survey,
     decode_meta,
     encode_meta,
 )
 from shared.broker.embedded.store import Store, make_directory
+from shared.broker.embedded.subscriptions import Subscriptions
 from shared.broker.interface import ParkReason
 from shared.broker.parking import parking_headers
-from shared.broker.topology import PARKED
+from shared.broker.topology import PARKED, Queue, Topology
 from shared.logs import get_logger
 
 LEASE_BYTES = 4 << 20
@@ -37,18 +40,18 @@ LEASE_MESSAGES = 128
 class Engine:
     """The store with its lock, its owner and what this owner holds. Used by one thread."""
 
-    def __init__(self, directory: Path, limits: Mapping[str, int | None]) -> None:
+    def __init__(self, directory: Path, topology: Topology) -> None:
         """Open or create the store. Raises `OSError` and `sqlite3.Error`."""
         make_directory(directory)
-        self._limits = limits
+        self._topology = topology
         self._lock = WriterLock(directory / "writer.lock")
         self._held: dict[int, Subscription] = {}
-        self._subscriptions: list[Subscription] = []
         own_id = secrets.randbits(62)
         with self._lock:
             self._store = Store(directory / "queues.sqlite3")
             self._owners = Owners(directory / "owners", own_id)
             self.doorbells = Doorbells(directory / "doorbells", own_id)
+            self.subscriptions = Subscriptions(topology, Fences(directory / "active"))
             self._reap({*self._owners.dead(), *self._owners.strangers(self._store.owners())})
         self.doorbells.refresh()
         self._version = self._store.data_version()
@@ -69,34 +72,35 @@ class Engine:
         return math.inf if due is None else due
 
     def join(self, subscription: Subscription) -> None:
-        """Begin to lease for a consumer."""
-        self._subscriptions.append(subscription)
+        """Begin to lease for a consumer; `admit` is due."""
+        self.subscriptions.join(subscription)
 
     def leave(self, subscription: Subscription) -> None:
-        """Lease no more for a consumer; what it holds stays held."""
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        """Lease no more for a consumer; what it holds stays held. `admit` is due."""
+        if self.subscriptions.leave(subscription):
+            self.doorbells.ring({subscription.queue})
+        if not self.subscriptions.consumed(subscription.queue):
+            self.doorbells.hush(subscription.queue)
 
-    def expecting(self) -> bool:
-        """Whether a consumer would take more than it found."""
-        return any(sub.held < sub.prefetch for sub in self._subscriptions)
+    def admit(self) -> None:
+        """Serve consumers that stood by, where it is their turn. Raises `sqlite3.Error`."""
+        if self.subscriptions.admit():
+            # Whoever was served before may have died: what it held comes first.
+            self._take_back_from_the_dead()
 
-    def wanting(self) -> bool:
-        """Whether a consumer would take more and may find it."""
-        return any(sub.hungry and sub.held < sub.prefetch for sub in self._subscriptions)
-
-    def noticed(self, queues: Iterable[str]) -> None:
-        """Messages may have become ready in `queues`."""
-        for sub in self._subscriptions:
-            if sub.queue in queues:
-                sub.hungry = True
+    def answer(self, descriptor: int) -> None:
+        """A bell rang: messages became ready, or a consumer gave its queue up."""
+        self.subscriptions.noticed({self.doorbells.answer(descriptor)})
+        self.look_at_clock()
+        self.admit()
 
     def look_for_changes(self) -> None:
-        """Notice what other processes committed without ringing."""
+        """Notice what other processes did without ringing."""
+        self.admit()
         version = self._store.data_version()
         if version != self._version:
             self._version = version
-            self.noticed({sub.queue for sub in self._subscriptions})
+            self.subscriptions.noticed(self._store.ready_queues())
             self.look_at_clock()
 
     def run(self, batch: Batch, now: float) -> Outcome:
@@ -106,8 +110,8 @@ class Engine:
             with self._lock:
                 self._store.begin(durable=batch.durable())
                 touched, due = self._apply(batch, taken, now)
-                self.noticed(touched)
-                leases = [lease for sub in self._subscriptions if (lease := self._lease(sub))[1]]
+                self.subscriptions.noticed(touched)
+                leases = self._lease()
                 # custody: this commit is the confirm of every publish and forward in the batch.
                 self._store.commit()
         except BaseException:
@@ -141,13 +145,18 @@ class Engine:
             return touched, min(self._due, *times) if times else self._due
         return touched | store.promote(now), self._next_due()
 
-    def _lease(self, sub: Subscription) -> tuple[Subscription, list[Leased]]:
-        room = min(sub.prefetch - sub.held, sub.lease_limit)
-        if not sub.hungry or room <= 0:
-            return sub, []
-        leased = self._store.lease(sub.queue, self._owners.own_id, room)
-        sub.hungry = len(leased) == room
-        return sub, leased
+    def _lease(self) -> list[tuple[Subscription, list[Leased]]]:
+        leases = []
+        for sub in self.subscriptions.hungry():
+            room = min(sub.prefetch - sub.held, sub.lease_limit)
+            if room <= 0:
+                continue
+            leased = self._store.lease(sub.queue, self._owners.own_id, room)
+            if len(leased) < room:
+                self.subscriptions.sated(sub)
+            if leased:
+                leases.append((sub, leased))
+        return leases
 
     def _hold(self, leases: list[tuple[Subscription, list[Leased]]]) -> None:
         for sub, leased in leases:
@@ -169,20 +178,23 @@ class Engine:
         for number, sub in taken.items():
             self._held[number] = sub
             sub.held += 1
-        self.noticed({sub.queue for sub in self._subscriptions})
+        self.subscriptions.noticed(tuple(self.subscriptions.queues()))
 
-    def depths(self) -> dict[str, int]:
-        """Messages that nobody holds, by queue or step. Raises `sqlite3.Error`."""
-        return self._store.depths()
+    def survey(self) -> Survey:
+        """What the store holds now. Raises `sqlite3.Error`."""
+        return Survey(self._store.depths(), self._store.queues())
 
     def keep_house(self) -> None:
         """Once a second: take back what dead owners held, learn new doorbells, read the clock."""
+        self.doorbells.refresh()
+        self._take_back_from_the_dead()
+        self.look_at_clock()
+
+    def _take_back_from_the_dead(self) -> None:
         with self._lock:
             touched = self._reap(self._owners.dead())
-        self.doorbells.refresh()
         self.doorbells.ring(touched)
-        self.noticed(touched)
-        self.look_at_clock()
+        self.subscriptions.noticed(touched)
 
     def _reap(self, owners: Iterable[int]) -> set[str]:
         touched: set[str] = set()
@@ -197,7 +209,7 @@ class Engine:
         try:
             held = self._store.held_by(owner)
             for number, queue, deliveries, meta in held:
-                if _exhausted(deliveries, self._limits.get(queue)):
+                if _exhausted(deliveries, self._topology.find(queue)):
                     self._park_for_limit(owner, number, queue, meta)
             self._store.give_back(owner, [number for number, *_ in held], counted=True)
             self._store.commit()
@@ -236,10 +248,14 @@ class Engine:
         with self._lock:
             self._owners.leave()
             self._store.close()
-        self.doorbells.ring({sub.queue for sub in self._held.values()})
+        queues = {sub.queue for sub in self._held.values()}
+        # What was held is back: only now may others be served.
+        queues |= {sub.queue for sub in tuple(self.subscriptions) if self.subscriptions.leave(sub)}
+        self.doorbells.ring(queues)
         self.doorbells.close()
         self._lock.close()
 
 
-def _exhausted(deliveries: int, limit: int | None) -> bool:
+def _exhausted(deliveries: int, queue: Queue | None) -> bool:
+    limit = None if queue is None else queue.delivery_limit
     return limit is not None and deliveries > limit

@@ -46,7 +46,7 @@ class Owners:
         directory.mkdir(mode=0o700, exist_ok=True)
         self._directory = directory
         self.own_id = own_id
-        lock = _try_lock(self._path(own_id), os.O_CREAT)
+        lock = try_lock(self._path(own_id), os.O_CREAT)
         if lock is None:
             raise FileExistsError(f"{self._path(own_id)} is in use")
         self._lock = lock
@@ -64,7 +64,7 @@ class Owners:
         return {owner for owner in owners if not self._path(owner).exists()}
 
     def _is_dead(self, owner: int) -> bool:
-        lock = _try_lock(self._path(owner), 0)
+        lock = try_lock(self._path(owner), 0)
         if lock is None:
             return False
         os.close(lock)
@@ -80,7 +80,9 @@ class Owners:
         os.close(self._lock)
 
 
-def _try_lock(path: Path, flags: int) -> int | None:
+def try_lock(path: Path, flags: int) -> int | None:
+    """The descriptor of a file that nobody else has locked, locked now, else None."""
+    """The descriptor of a file that nobody else has locked, now locked, else None."""
     with contextlib.suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
         try:

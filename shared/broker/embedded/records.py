@@ -56,8 +56,8 @@ class Subscription:
     prefetch: int
     deliver: Callable[[list[Leased]], None]
     held: int = 0
-    hungry: bool = True
-    """Whether the queue may hold a ready message that nobody looked for yet."""
+    fence: int | None = None
+    """Of a single active queue, once this is the consumer that is served."""
     lease_limit: int = 16
     """How many messages to lease at once; follows the size of the bodies."""
 
@@ -82,6 +82,21 @@ class Park:
     done: asyncio.Future[None]
 
 
+class Survey(NamedTuple):
+    """What the store holds: messages that nobody holds, by queue or step, and all queues' names."""
+
+    depths: dict[str, int]
+    queues: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A consumer that takes no more; `done` ends once another process may be served."""
+
+    subscription: Subscription
+    done: asyncio.Future[None]
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """Everything the loop asked for in one turn (or, merged, since the last transaction)."""
@@ -92,8 +107,8 @@ class Batch:
     releases: list[int] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     joins: list[Subscription] = field(default_factory=list)
-    leaves: list[Subscription] = field(default_factory=list)
-    questions: list[asyncio.Future[dict[str, int]]] = field(default_factory=list)
+    leaves: list[Leave] = field(default_factory=list)
+    questions: list[asyncio.Future[Survey]] = field(default_factory=list)
     farewell: asyncio.Future[None] | None = None
 
     def absorb(self, later: Batch) -> None:

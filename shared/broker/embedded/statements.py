@@ -62,6 +62,16 @@ DUE_QUEUES = """
 SELECT DISTINCT q.name FROM message AS m INDEXED BY delayed
 JOIN queue AS q ON q.id = m.queue WHERE m.visible_at <= ?
 """
+# One step of the index for each queue, however many messages they hold.
+READY_QUEUES = """
+WITH RECURSIVE ready_queue (id) AS (
+    SELECT min(queue) FROM message INDEXED BY ready WHERE owner IS NULL AND visible_at IS NULL
+    UNION ALL
+    SELECT (SELECT min(queue) FROM message INDEXED BY ready
+        WHERE owner IS NULL AND visible_at IS NULL AND queue > ready_queue.id)
+    FROM ready_queue WHERE ready_queue.id IS NOT NULL
+) SELECT q.name FROM ready_queue JOIN queue AS q ON q.id = ready_queue.id
+"""
 PROMOTE = "UPDATE message SET step = NULL, visible_at = NULL WHERE visible_at <= ?"
 HELD_BY = """
 SELECT m.id, q.name, m.deliveries, b.meta FROM message AS m

@@ -185,6 +185,15 @@ class Store:
         """Messages that nobody holds, by queue; the delayed ones by their step."""
         return dict(self.connection.execute(sql.DEPTHS).fetchall())
 
+    def ready_queues(self) -> frozenset[str]:
+        """The queues that hold a message which may be leased."""
+        return frozenset(name for (name,) in self.connection.execute(sql.READY_QUEUES).fetchall())
+
+    def queues(self) -> frozenset[str]:
+        """The names of all queues that ever held or served a message."""
+        rows = self.connection.execute("SELECT name FROM queue").fetchall()
+        return frozenset(name for (name,) in rows)
+
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         return int(self.connection.execute("PRAGMA data_version").fetchone()[0])

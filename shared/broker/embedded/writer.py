@@ -10,7 +10,6 @@ are kept and tried again, and the same attempts tell when the trouble is over.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import select
 import sqlite3
@@ -22,7 +21,7 @@ from functools import partial
 
 from shared import metrics
 from shared.broker.embedded.engine import Engine
-from shared.broker.embedded.records import Batch, Outcome
+from shared.broker.embedded.records import Batch, Outcome, Survey
 from shared.broker.interface import PublishError, Refused, Unavailable
 from shared.logs import get_logger
 
@@ -51,8 +50,9 @@ class Writer:
         self._kept = Batch()
         self._asleep = False
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._woken, select.POLLIN)
+        # epoll: a process may listen at hundreds of doorbells, and poll() looks at each.
+        self._poll = select.epoll()
+        self._poll.register(self._woken, select.EPOLLIN)
         self._house_at = 0.0
         self._look_at = 0.0
         self.trouble: PublishError | None = None
@@ -80,12 +80,15 @@ class Writer:
         self._change_consumers(batch)
         if self.trouble is not None:
             self._recover(batch)
-        elif batch.writes() or self._engine.wanting() or self._clock() >= self._engine.due:
+        elif batch.writes() or self._is_due():
             self._attempt(batch)
         for question in batch.questions:
             self._answer_question(question)
         self._guarded(self._look_around)
         return batch.farewell
+
+    def _is_due(self) -> bool:
+        return self._engine.subscriptions.wanting() or self._clock() >= self._engine.due
 
     def _collect(self) -> Batch:
         batch, self._kept = self._kept, Batch()
@@ -97,11 +100,15 @@ class Writer:
         for subscription in batch.joins:
             self._engine.join(subscription)
             self._guarded(partial(self._listen, subscription.queue))
-        for subscription in batch.leaves:
-            self._engine.leave(subscription)
+        for leave in batch.leaves:
+            self._guarded(partial(self._engine.leave, leave.subscription))
+            self._call(_resolve, leave.done, None)
+        if batch.joins or batch.leaves:
+            self._guarded(self._engine.admit)
 
     def _listen(self, queue: str) -> None:
-        self._poll.register(self._engine.doorbells.listen(queue), select.POLLIN)
+        if not self._engine.doorbells.listens(queue):
+            self._poll.register(self._engine.doorbells.listen(queue), select.EPOLLIN)
 
     def _guarded(self, action: Callable[[], None]) -> bool:
         """Whether `action` succeeded. The thread outlives every error: it has mail to keep."""
@@ -153,20 +160,20 @@ class Writer:
         else:
             self._keep(large)
 
-    def _answer_question(self, question: asyncio.Future[dict[str, int]]) -> None:
+    def _answer_question(self, question: asyncio.Future[Survey]) -> None:
         try:
-            depths = self._engine.depths()
+            survey = self._engine.survey()
         except sqlite3.Error as error:
             self._call(_fail, question, Unavailable(str(error)))
         else:
-            self._call(_resolve, question, depths)
+            self._call(_resolve, question, survey)
 
     def _look_around(self) -> None:
         now = time.monotonic()
         if now >= self._house_at:
             self._house_at = now + HOUSE_SECONDS
             self._engine.keep_house()
-        if now >= self._look_at and self._engine.expecting():
+        if now >= self._look_at and self._engine.subscriptions.expecting():
             self._look_at = now + LOOK_SECONDS
             self._engine.look_for_changes()
 
@@ -178,26 +185,26 @@ class Writer:
             self._guarded(partial(self._answer, descriptor))
 
     def _patience(self) -> float:
-        """Milliseconds until something has to be done unasked."""
+        """Seconds until something has to be done unasked."""
         if self.trouble is not None:
-            return RETRY_SECONDS * 1000
-        if self._engine.wanting():
+            return RETRY_SECONDS
+        if self._engine.subscriptions.wanting():
             return 0
         now = time.monotonic()
         waits = [self._house_at - now, self._engine.due - self._clock()]
-        if self._engine.expecting():
+        if self._engine.subscriptions.expecting():
             waits.append(self._look_at - now)
-        return max(0.0, math.ceil(min(waits) * 1000))
+        return max(0.0, min(waits))
 
     def _answer(self, descriptor: int) -> None:
         if descriptor == self._woken:
             os.read(self._woken, _WAKE_BYTES)
             return
-        self._engine.noticed({self._engine.doorbells.answer(descriptor)})
-        self._engine.look_at_clock()
+        self._engine.answer(descriptor)
 
     def _end(self, farewell: asyncio.Future[None]) -> None:
         self._guarded(self._engine.close)
+        self._poll.close()
         for descriptor in (self._woken, self._wake):
             os.close(descriptor)
         error = Unavailable("the broker is closed")

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from amqp import spec
+from amqp.exceptions import NotFound
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.broker.amqp.consuming import (
+    Cancel,
     Command,
     Consuming,
     Settle,
@@ -22,6 +24,7 @@ from shared.broker.amqp.consuming import (
     Verb,
 )
 from tests.conformance.harness import small_topology
+from tests.unit.broker_amqp.declared import Declared
 
 
 class Channel:
@@ -32,14 +35,25 @@ class Channel:
         self.acknowledged: set[int] = set()
         self.frames = 0
         self.returned: list[tuple[str, int]] = []
+        self.cancelled = self.closed = self.missing = False
 
     def basic_qos(self, _size: int, prefetch: int, _global: bool) -> None:
         self.prefetch = prefetch
 
     def basic_consume(self, _queue: str, callback: Any, on_cancel: Any) -> str:
+        if self.missing:
+            raise NotFound("no queue")
+        self.callback, self.on_cancel = callback, on_cancel
         for tag in sorted(self.open):
             callback(SimpleNamespace(delivery_info={"delivery_tag": tag}))
         return "consumer"
+
+    def basic_cancel(self, _tag: str) -> None:
+        self.cancelled = True
+
+    def close(self) -> None:
+        assert not self.open, "what is unsettled would be delivered again"
+        self.closed = True
 
     def basic_ack(self, tag: int, multiple: bool = False) -> None:
         tags = {other for other in self.open if other <= tag} if multiple else {tag}
@@ -64,10 +78,10 @@ class Server:
 
     def __init__(self, *channels: Channel, version: str = "3.10.8") -> None:
         self.server_properties = {"version": version}
-        self._channels = list(channels)
+        self.channels = list(channels)
 
     def channel(self) -> Channel:
-        return self._channels.pop(0)
+        return self.channels.pop(0)
 
 
 @pytest.fixture
@@ -79,7 +93,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def subscribed(
     loop: asyncio.AbstractEventLoop, *channels: Channel
 ) -> tuple[Consuming, Subscription]:
-    work = Consuming(loop, small_topology())
+    work = Consuming(loop, small_topology(), Declared(small_topology()))
     work.opened(Server(*channels))
     subscription = Subscription("work", 100, lambda _messages, _generation: None)
     work.perform([Subscribe(subscription)])
@@ -155,6 +169,105 @@ def test_the_deliveries_of_a_round_are_handed_over_at_once_and_once(
     assert batches == [(5, subscription.generation)]
 
 
+def stop(loop: asyncio.AbstractEventLoop, work: Consuming, subscription: Subscription) -> None:
+    done: asyncio.Future[None] = loop.create_future()
+    work.perform([Cancel(subscription, done)])
+    loop.run_until_complete(asyncio.wait_for(done, 5))
+
+
+def test_the_channel_of_a_stopped_consumer_is_closed_with_its_last_settlement(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    channel = Channel(3)
+    work, subscription = subscribed(loop, channel)
+    stop(loop, work, subscription)
+    assert (channel.cancelled, channel.closed) == (True, False)
+    work.perform([settle(subscription, 1), settle(subscription, 2, Verb.FAILED)])
+    assert not channel.closed
+    late = settle(subscription, 3)
+    work.perform([late])
+    assert channel.closed
+    work.perform([late])
+    assert channel.acknowledged == {1, 3}
+
+
+def test_a_consumer_that_stopped_is_not_begun_on_the_next_connection(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    work, subscription = subscribed(loop, Channel(2))
+    kept = Subscription("other", 10, lambda _messages, _generation: None)
+    stop(loop, work, subscription)
+    work.lost()
+    work.perform([Subscribe(kept)])
+    server = Server(Channel(0), Channel(0))
+    work.opened(server)
+    assert (subscription.generation, len(server.channels)) == (0, 1)
+    assert kept.generation > 0
+
+
+def test_what_has_come_when_a_consumer_stops_is_handed_over_before_it_ends(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    seen: list[int] = []
+    work, subscription = subscribed(loop, Channel(4))
+    subscription.deliver = lambda messages, _generation: seen.append(len(messages))
+    stop(loop, work, subscription)
+    assert seen == [4]
+
+
+def test_a_missing_queue_costs_neither_the_connection_nor_a_round_trip_each_round(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    missing, there = Channel(0), Channel(1)
+    missing.missing = True
+    declared = Declared(small_topology())
+    work = Consuming(loop, small_topology(), declared)
+    work.opened(Server(missing, there))
+    absent = Subscription("absent", 10, lambda _messages, _generation: None)
+    other = Subscription("work", 10, lambda _messages, _generation: None)
+    work.perform([Subscribe(absent), Subscribe(other)])
+    work.tick(blocked=False)
+    assert (absent.generation, other.generation > 0) == (0, True)
+    assert declared.renewed == 0
+    stop(loop, work, absent)
+    assert missing.closed
+
+
+class Late(Declared):
+    """While it declares anew, one more delivery of the channel that is given up comes in."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(small_topology())
+        self._channel = channel
+
+    def renew(self, connection: Any) -> None:
+        super().renew(connection)
+        self._channel.open = {1}
+        self._channel.basic_consume("work", self._channel.callback, None)
+        self._channel.open = set()
+
+
+def test_a_delivery_of_a_channel_that_is_given_up_is_not_taken_for_one_of_the_next(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    old, new = Channel(0), Channel(0)
+    seen: list[Any] = []
+    declared = Late(old)
+    work = Consuming(loop, small_topology(), declared)
+    work.opened(Server(old, new))
+    subscription = Subscription("work", 10, lambda messages, _generation: seen.extend(messages))
+    work.perform([Subscribe(subscription)])
+    before = subscription.generation
+    old.on_cancel("consumer")
+    while not declared.renewed:  # the thread ticks after each of its waits
+        loop.run_until_complete(asyncio.sleep(0.02))
+        work.tick(blocked=False)
+    work.tick(blocked=False)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert (declared.renewed, old.closed, subscription.generation > before) == (1, True, True)
+    assert (seen, dict(subscription.unsettled)) == ([], {})
+
+
 @pytest.mark.parametrize(
     ("version", "counted"),
     [("3.10.8", True), ("4.2.1", True), ("4.3.0", False), ("4.10.0", False), ("5.0.0-rc.1", False)],
@@ -162,6 +275,6 @@ def test_the_deliveries_of_a_round_are_handed_over_at_once_and_once(
 def test_from_4_3_on_a_requeue_is_not_counted(
     loop: asyncio.AbstractEventLoop, version: str, counted: bool
 ) -> None:
-    work = Consuming(loop, small_topology())
+    work = Consuming(loop, small_topology(), Declared(small_topology()))
     work.opened(Server(version=version))
     assert work.counts_nacks is counted

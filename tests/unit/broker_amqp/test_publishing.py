@@ -13,6 +13,7 @@ import pytest
 from shared.broker.amqp.publishing import Publish, Publishing, Results
 from shared.broker.interface import PublishError, Refused, Unavailable, Unroutable
 from tests.conformance.harness import small_topology
+from tests.unit.broker_amqp.declared import Declared
 
 PATIENCE_SECONDS = 10.0
 
@@ -55,7 +56,8 @@ class Desk:
         self.loop = asyncio.get_running_loop()
         self.outcomes: dict[str, PublishError | None] = {}
         self.wire = Wire()
-        self.work = Publishing(self.loop, self._report, PATIENCE_SECONDS, small_topology())
+        self.declaration = Declared(small_topology())
+        self.work = Publishing(self.loop, self._report, PATIENCE_SECONDS, self.declaration)
         self.work.opened(self.wire)
 
     def _report(self, results: Results) -> None:

@@ -316,6 +316,7 @@ async def test_a_closed_broker_leaves_no_trace_of_its_life(tmp_path: Path) -> No
     await publish(broker, "a")
     await broker.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "active",
         "doorbells",
         "owners",
         "queues.sqlite3",

@@ -54,6 +54,34 @@ def test_a_full_pipe_does_not_hold_up_the_ringer(here: Doorbells, there: Doorbel
     assert rings(descriptor)
 
 
+def test_a_queue_that_nobody_consumes_any_more_has_no_bell(
+    tmp_path: Path, here: Doorbells, there: Doorbells
+) -> None:
+    there.listen("q")
+    kept = there.listen("other")
+    here.refresh()
+    here.ring({"q", "other"})
+    there.hush("q")
+    there.hush("q")
+    here.ring({"q"})
+    assert not there.listens("q")
+    assert [path.name for path in tmp_path.iterdir()] == [f"{2:016x}.other"]
+    assert (rings(kept), there.answer(kept)) == (True, "other")
+    again = there.listen("q")
+    here.refresh()
+    here.ring({"q"})
+    assert rings(again)
+
+
+def test_only_bells_that_are_rung_take_a_descriptor(here: Doorbells, there: Doorbells) -> None:
+    for number in range(50):
+        there.listen(f"q{number}")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    here.refresh()
+    here.ring({"q1", "q2"})
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 2
+
+
 def test_an_owner_that_left_is_forgotten(tmp_path: Path, here: Doorbells) -> None:
     there = Doorbells(tmp_path, 2)
     there.listen("q")

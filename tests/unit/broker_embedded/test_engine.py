@@ -23,6 +23,8 @@ from shared.broker.embedded.records import (
 )
 from shared.broker.embedded.store import Store
 from shared.broker.interface import ParkReason
+from shared.broker.topology import Topology
+from tests.conformance.harness import lane, lane_topology
 
 NOW = 1_000_000.0
 FULL, NORMAL = 2, 1
@@ -30,7 +32,7 @@ FULL, NORMAL = 2, 1
 
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    opened = Engine(tmp_path, {})
+    opened = Engine(tmp_path, Topology(()))
     yield opened
     opened.close()
 
@@ -68,10 +70,10 @@ async def test_a_forward_that_cannot_end_stores_no_successor(engine: Engine) -> 
     forward = Batch(posts=[post("a1", "other", after=message.id)])
     with pytest.raises(sqlite3.IntegrityError, match="stuck"):
         engine.run(forward, NOW)
-    assert engine.depths() == {}
+    assert engine.survey().depths == {}
     connection(engine).execute("DROP TRIGGER stuck")
     engine.run(forward, NOW)
-    assert engine.depths() == {"other": 1}
+    assert engine.survey().depths == {"other": 1}
 
 
 async def test_a_failed_transaction_leaves_the_room_of_its_consumers_as_it_was(
@@ -114,7 +116,7 @@ async def test_publishes_forwards_and_parkings_wait_for_the_disk_and_the_rest_do
 async def test_a_publish_rings_at_the_consumers_of_other_processes(
     engine: Engine, tmp_path: Path
 ) -> None:
-    another = Engine(tmp_path, {})
+    another = Engine(tmp_path, Topology(()))
     bell = another.doorbells.listen("q")
     engine.keep_house()
     engine.run(Batch(posts=[post("a")]), NOW)
@@ -131,7 +133,7 @@ async def test_the_next_due_time_follows_what_is_delayed_and_what_became_due(
     assert engine.due == NOW + 10
     engine.run(Batch(), NOW + 10)
     assert engine.due == NOW + 20
-    assert engine.depths() == {"q": 1, "step": 1}
+    assert engine.survey().depths == {"q": 1, "step": 1}
 
 
 async def test_a_consumer_that_left_is_leased_no_more(engine: Engine) -> None:
@@ -142,8 +144,41 @@ async def test_a_consumer_that_left_is_leased_no_more(engine: Engine) -> None:
     assert take(engine, Batch(posts=[post("a")])) == []
 
 
+async def test_a_bell_that_rings_admits_a_consumer_that_stood_by(tmp_path: Path) -> None:
+    topology = lane_topology(x=1)
+    left, right = Engine(tmp_path, topology), Engine(tmp_path, topology)
+    first, second = consumer(queue=lane(0)), consumer(queue=lane(0))
+    left.join(first)
+    left.admit()
+    right.join(second)
+    right.admit()
+    bell = right.doorbells.listen(lane(0))
+    left.keep_house()
+    assert take(right, Batch(posts=[post("a", lane(0))])) == []
+    left.leave(first)
+    assert select.select([bell], [], [], 0)[0] == [bell]
+    right.answer(bell)
+    assert [message.message_id for message in take(right)] == ["a"]
+    left.close()
+    right.close()
+
+
+async def test_an_engine_that_closes_gives_back_before_others_are_served(tmp_path: Path) -> None:
+    topology = lane_topology(x=1)
+    left, right = Engine(tmp_path, topology), Engine(tmp_path, topology)
+    left.join(consumer(queue=lane(0)))
+    left.admit()
+    names = [f"{number}" for number in range(15)]
+    assert len(take(left, Batch(posts=[post(name, lane(0)) for name in names]))) == 10
+    left.close()
+    right.join(consumer(prefetch=15, queue=lane(0)))
+    right.admit()
+    assert [message.message_id for message in take(right)] == names
+    right.close()
+
+
 async def test_messages_of_an_owner_without_a_file_come_back_at_the_start(tmp_path: Path) -> None:
-    first = Engine(tmp_path, {})
+    first = Engine(tmp_path, Topology(()))
     first.run(Batch(posts=[post("a")]), NOW)
     first.close()
     store = Store(tmp_path / "queues.sqlite3")
@@ -151,6 +186,6 @@ async def test_messages_of_an_owner_without_a_file_come_back_at_the_start(tmp_pa
     store.lease("q", 99, 10)
     store.commit()
     store.close()
-    second = Engine(tmp_path, {})
-    assert second.depths() == {"q": 1}
+    second = Engine(tmp_path, Topology(()))
+    assert second.survey().depths == {"q": 1}
     second.close()

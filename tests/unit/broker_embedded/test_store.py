@@ -147,6 +147,16 @@ def test_depths_leave_out_what_is_held_and_name_the_step_of_the_delayed(store: S
     assert store.depths() == {"q": 2, "step": 1}
 
 
+def test_the_queues_that_hold_a_ready_message_are_named(store: Store) -> None:
+    assert store.ready_queues() == set()
+    for queue in ("a", "b", "c", "held"):
+        insert(store, *"12", queue=queue)
+    insert(store, "later", queue="delayed", at=1e12)
+    lease(store, 2, queue="held")
+    assert store.ready_queues() == {"a", "b", "c"}
+    assert store.queues() >= {"a", "b", "c", "held", "delayed"}
+
+
 def test_a_rolled_back_transaction_leaves_nothing_not_even_a_queue(store: Store) -> None:
     store.begin(durable=True)
     store.insert([Row("new", encode_meta("a", {}), b"")])

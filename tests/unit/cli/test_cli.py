@@ -100,6 +100,14 @@ def test_a_service_does_not_start_on_a_wrong_configuration(
     assert command(name, "--config", file) == (2, "", "postroad: hostnam: unknown key\n")
 
 
+def test_a_lane_that_is_not_configured_is_named(command: Command, file: Path) -> None:
+    file.write_text("lanes: [{name: google, match: {providers: [google]}}]")
+
+    expected = "postroad: --lane: gogle is not one of google, default\n"
+    arguments = ("delivery", "--config", file, "--lane", "google", "--lane", "gogle")
+    assert command(*arguments) == (2, "", expected)
+
+
 TLS = """
 ingress:
   listeners: [{{port: 2525, tls: starttls, auth: none, relay_networks: [127.0.0.0/8]}}]

@@ -26,6 +26,14 @@ def test_a_mail_id_is_26_plain_characters(time: int, entropy: bytes) -> None:
 
 
 def test_job_ids_are_stable_and_differ_by_each_part() -> None:
-    ids = [job_id("p", "d", 0), job_id("q", "d", 0), job_id("p", "e", 0), job_id("p", "d", 1)]
-    assert len(set(ids)) == 4
-    assert ids[0] == job_id("p", "d", 0)
+    parts: list[tuple[str, str, int, tuple[str, ...]]] = [
+        ("p", "d", 0, ()),
+        ("q", "d", 0, ()),
+        ("p", "e", 0, ()),
+        ("p", "d", 1, ()),
+        ("p", "d", 0, ("a@d",)),
+        ("p", "d", 0, ("a@d", "b@d")),
+    ]
+    ids = [job_id(parent, to, chunk, *addresses) for parent, to, chunk, addresses in parts]
+    assert len(set(ids)) == len(parts)
+    assert ids[4] == job_id("p", "d", 0, "a@d")

@@ -8,13 +8,12 @@ from pathlib import Path
 import dns.rcode
 import pytest
 
-from services.router.handling import Router
 from shared.dns.resolver import DnspythonResolver
 from shared.logs import configure_logging
-from shared.settings.model import DnsSettings, LoggingSettings
+from shared.settings.model import LoggingSettings
 from tests.support.dns_authority import DnsAuthority, serving
 from tests.support.log_state import log_state_kept
-from tests.unit.router.rig import SETTINGS, Rig
+from tests.unit.router.rig import Rig
 
 
 @pytest.fixture
@@ -27,13 +26,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     with log_state_kept():
         configure_logging(LoggingSettings(format="json"), "router")
         async with serving(authority) as settings:
-            yield await started(rig, settings)
+            rig.resolver = DnspythonResolver(settings)
+            await rig.start()
+            yield rig
             rig.broker.resume()
             await rig.router.drain()
-
-
-async def started(rig: Rig, settings: DnsSettings) -> Rig:
-    resolver = DnspythonResolver(settings)
-    rig.router = Router(SETTINGS, rig.broker, resolver, rig.store, lambda: rig.now)
-    await rig.router.start()
-    return rig

@@ -14,6 +14,7 @@ from shared.broker.interface import Outgoing
 from shared.broker.topology import ACCEPTED, DUE, build_topology, lane_queue
 from shared.content.interface import ContentStore, ContentUnavailable
 from shared.content.store import open_store
+from shared.dns.resolver import DnspythonResolver
 from shared.messages.codec import CodecError, decode, encode
 from shared.messages.model import AcceptedMail, Content, DeliveryJob, Recipient
 from shared.settings.model import Settings
@@ -28,9 +29,10 @@ SETTINGS = Settings.model_validate(
         "hostname": "mta.test",
         "router": {
             "routes": [{"domains": ["static.test"], "hosts": ["127.0.0.1:2500"]}],
-            "recipients_per_job": 3,
             "prefetch": 4,
         },
+        "limits": {"default": {"recipients_per_transaction": 3}},
+        "lanes": [{"name": "default", "partitions": 1}],
         "delivery": {"retry_schedule": ["1s", "2s"], "max_age": "1h"},
     }
 )
@@ -73,13 +75,25 @@ class Rig:
 
     def __init__(self, authority: DnsAuthority, root: Path) -> None:
         self.authority = authority
-        self.broker = MemoryBroker(build_topology([1000, 2000], {"default": 8}))
+        self.broker = MemoryBroker(build_topology([1000, 2000], {"default": 1}))
         self.folder = root / "content"
         url = f"file://{self.folder}"
         settings = SETTINGS.content_store.model_copy(update={"url": url})
         self.store = MoodyStore(open_store(settings))
         self.now = 1000.0
+        self.resolver: DnspythonResolver
         self.router: Router
+
+    async def start(self, **settings: object) -> None:
+        """Start a router; `settings` are other than usual."""
+        chosen = SETTINGS.model_copy(update=settings)
+        self.router = Router(chosen, self.broker, self.resolver, self.store, clock=lambda: self.now)
+        await self.router.start()
+
+    async def restart(self) -> None:
+        """End the router and start another."""
+        await self.router.drain()
+        await self.start()
 
     async def route(self, message: AcceptedMail | DeliveryJob, count: int = 1) -> list[Outgoing]:
         """Give the router a message; its successors once there are `count`."""

@@ -9,11 +9,15 @@ import pytest
 
 from shared.broker.interface import Outgoing
 from shared.broker.parking import DETAIL, QUEUE, REASON
-from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.broker.topology import ACCEPTED, DUE, PARKED, build_topology
 from shared.messages.codec import decode, encode
 from shared.messages.ids import job_id
 from shared.messages.model import AcceptedMail, Event, MessageClass, Recipient
-from tests.unit.router.rig import BULK, TEXT, TRANSACTIONAL, Rig, job_in, mail, sample
+from shared.plan.lanes import LanePlan
+from shared.plan.limits import LimitTable
+from shared.settings.model import Settings
+from shared.settings.shaping import LimitsSettings
+from tests.unit.router.rig import BULK, SETTINGS, TEXT, TRANSACTIONAL, Rig, job_in, mail, sample
 
 
 async def test_mail_with_a_static_route_becomes_a_job_in_its_lane(rig: Rig) -> None:
@@ -157,3 +161,50 @@ async def test_each_change_of_custody_is_a_line_in_the_log(
         ("failed", "MAIL", ["b@null.test"]),
     ]
     assert "body" not in str(events)
+
+
+async def test_a_job_says_to_which_site_it_goes(rig: Rig) -> None:
+    routed = await rig.route(mail("a@static.test", "b@mx.test", "c@down.test"), 3)
+    jobs = {job.destination: job for job in map(job_in, routed)}
+    assert {name: (job.site, job.provider) for name, job in jobs.items()} == {
+        "127.0.0.1:2500": ("127.0.0.1:2500", "other"),
+        "mx.test": ("mail.mx.test", "other"),
+        "down.test": ("down.test", "other"),
+    }
+
+
+async def test_jobs_go_where_the_plan_places_them(rig: Rig) -> None:
+    lanes = [
+        {"name": "otp", "match": {"classes": ["transactional"], "tenants": ["bank"]}},
+        {"name": "vip", "match": {"domains": ["mx.test"]}, "partitions": 3},
+        {"name": "default", "partitions": 5},
+    ]
+    settings = Settings.model_validate({"lanes": lanes})
+    rig.broker.topology = build_topology(
+        [1000, 2000], {n.name: n.partitions for n in settings.lanes}
+    )
+    await rig.router.drain()
+    await rig.start(lanes=settings.lanes)
+    plan = LanePlan(settings.lanes, LimitTable(SETTINGS.limits))
+    sent = mail("a@static.test", "b@mx.test")
+    for tenant, expected in (("bank", ["otp", "otp"]), ("shop", ["default", "vip"])):
+        routed = await rig.route(msgspec.structs.replace(sent, tenant=tenant), 2)
+        places = [plan.place(job_in(message)) for message in routed]
+        assert [place.queue for place in places] == [message.queue for message in routed]
+        assert [place.lane for place in places] == expected
+
+
+async def test_new_limits_hold_from_the_next_mail_on(rig: Rig) -> None:
+    sent = mail("a@static.test", "b@static.test", "c@static.test")
+    assert len(job_in((await rig.route(sent))[0]).recipients) == 3
+    rig.router.set_limits(
+        LimitsSettings.model_validate(
+            {
+                "default": {"recipients_per_transaction": 2},
+                "overrides": [{"match": {"domains": ["static.test"]}, "connections": 1}],
+            }
+        )
+    )
+    routed = [job_in(message) for message in await rig.route(sent, 2)]
+    assert [len(job.recipients) for job in routed] == [2, 1]
+    assert {job.site for job in routed} == {"static.test"}

@@ -22,6 +22,8 @@ from shared.dns.answers import DnsTrouble, MailExchangers, NoRecords, NoSuchDoma
 from shared.messages.model import MailExchanger
 from shared.settings.model import RouteSettings
 
+OWN = frozenset({"mta.test", "mta2.test"})
+
 
 def routes() -> StaticRoutes:
     return StaticRoutes(
@@ -83,17 +85,15 @@ def test_the_domain_of_a_mailbox(address: str, domain: str | None) -> None:
 
 def test_an_address_literal_is_its_own_exchanger_but_never_static() -> None:
     route = literal_route("[ipv6:::1]")
-    assert route == Route("[ipv6:::1]", (MailExchanger(0, "::1"),), static=False)
+    assert route == Route("[ipv6:::1]", (MailExchanger(0, "::1"),), site="[::1]")
     assert literal_route("example.com") is None
 
 
 def test_answers_of_the_dns_become_ways() -> None:
     exchangers = (MailExchanger(10, "mx.test"),)
-    assert way_by_dns("a.test", MailExchangers(exchangers), "mta.test") == Route(
-        "a.test", exchangers
-    )
-    assert way_by_dns("a.test", NullMx(), "mta.test") == NULL_MX
-    codes = [way_by_dns("a.test", answer, "mta.test") for answer in (NoSuchDomain(), NoRecords())]
+    assert way_by_dns("a.test", MailExchangers(exchangers), OWN) == Route("a.test", exchangers)
+    assert way_by_dns("a.test", NullMx(), OWN) == NULL_MX
+    codes = [way_by_dns("a.test", answer, OWN) for answer in (NoSuchDomain(), NoRecords())]
     assert [way.reply.enhanced for way in codes if isinstance(way, Undeliverable)] == [
         "5.1.2",
         "5.4.4",
@@ -101,7 +101,7 @@ def test_answers_of_the_dns_become_ways() -> None:
 
 
 def test_trouble_of_the_dns_is_never_final() -> None:
-    way = way_by_dns("a.test", DnsTrouble("LifetimeTimeout"), "mta.test")
+    way = way_by_dns("a.test", DnsTrouble("LifetimeTimeout"), OWN)
     assert isinstance(way, Postponed)
     assert way.reply.transient
 
@@ -109,17 +109,17 @@ def test_trouble_of_the_dns_is_never_final() -> None:
 def test_a_relay_never_hands_mail_to_an_exchanger_no_better_than_itself() -> None:
     better, equal = MailExchanger(5, "better.test"), MailExchanger(10, "equal.test")
     own, worse = MailExchanger(10, "mta.test"), MailExchanger(20, "worse.test")
-    way = way_by_dns("a.test", MailExchangers((better, equal, own, worse)), "mta.test")
+    way = way_by_dns("a.test", MailExchangers((better, equal, own, worse)), OWN)
     assert way == Route("a.test", (better,))
 
 
 def test_mail_for_a_domain_whose_best_exchanger_is_this_host_would_loop() -> None:
     exchangers = (MailExchanger(10, "mta.test"), MailExchanger(20, "backup.test"))
-    assert way_by_dns("a.test", MailExchangers(exchangers), "mta.test") is LOOP
+    assert way_by_dns("a.test", MailExchangers(exchangers), OWN) is LOOP
 
 
 def test_only_what_would_be_asked_again_is_given_up() -> None:
-    postponed = way_by_dns("a.test", DnsTrouble("LifetimeTimeout"), "mta.test")
+    postponed = way_by_dns("a.test", DnsTrouble("LifetimeTimeout"), OWN)
     way = given_up(postponed)
     assert isinstance(way, Undeliverable)
     assert (way.reply.enhanced, way.reason) == ("4.4.7", "expired")

@@ -7,6 +7,7 @@ import pytest
 from shared.settings.document import EXAMPLE, configuration_page, row, sections
 from shared.settings.model import RouterSettings, Settings
 from shared.settings.section import Section
+from shared.settings.shaping import LimitOverride, SiteLimits
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,6 +55,15 @@ def test_a_row_says_name_variable_type_default_unit_and_meaning() -> None:
         "messages",
         "Messages the router may hold at a time.",
     )
+
+
+def test_numbers_with_fractions_and_keys_that_may_be_left_out_have_their_types() -> None:
+    kinds = [
+        row("x", key, section.model_fields[key])[1]
+        for section in (SiteLimits, LimitOverride)
+        for key in ("messages_per_second", "connections")
+    ]
+    assert kinds == ["number, 0 to 1000000", "whole number, 1 to 10000"] * 2
 
 
 def test_entries_of_a_list_and_optional_sections_are_walked_too() -> None:

@@ -50,6 +50,8 @@ def test_the_example_configuration_is_read_as_written() -> None:
     assert [listener.port for listener in settings.ingress.listeners] == [587, 465, 2525]
     assert settings.router.routes[0].hosts == ("10.1.2.3:25",)
     assert settings.delivery.max_age == 72 * 3600 * 1000
+    assert [lane.name for lane in settings.lanes] == ["google", "otp", "default"]
+    assert settings.limits.overrides[1].messages_per_second == 2
 
 
 def test_an_empty_file_is_the_defaults(file: Path) -> None:

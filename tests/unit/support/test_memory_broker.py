@@ -2,8 +2,16 @@ import asyncio
 
 import pytest
 
-from shared.broker.interface import Delivery, Outgoing, ParkReason, Refused, Unavailable, Unroutable
-from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.broker.interface import (
+    Delivery,
+    Handler,
+    Outgoing,
+    ParkReason,
+    Refused,
+    Unavailable,
+    Unroutable,
+)
+from shared.broker.topology import ACCEPTED, DUE, PARKED, build_topology, lane_queue
 from tests.support.memory_broker import MemoryBroker
 
 MAIL = Outgoing(ACCEPTED, b"body", "m1")
@@ -100,3 +108,54 @@ async def test_the_prefetch_bounds_what_a_consumer_holds() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert len(held) == 3
+
+
+async def test_brokers_beside_each_other_share_queues_and_announcements() -> None:
+    broker = MemoryBroker()
+    other = broker.beside()
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    assert not other.hearing
+    listener = other.listen(heard.put_nowait)
+    assert (broker.hearing, other.hearing) == (False, True)
+    broker.announce(b"a")
+    assert await asyncio.wait_for(heard.get(), 1) == b"a"
+    await broker.publish(MAIL)
+    assert (await first(other, ACCEPTED)).message_id == "m1"
+    other.block()
+    assert not other.hearing
+    await listener.stop()
+    broker.announce(b"b")
+    await asyncio.sleep(0)
+    assert heard.empty()
+
+
+async def test_one_consumer_of_a_lane_is_served_until_it_stops_or_its_broker_closes() -> None:
+    broker = MemoryBroker()
+    others = [broker.beside(), broker.beside()]
+    queue = lane_queue("default", 0, "bulk")
+    seen: list[list[str]] = [[], [], []]
+
+    def into(mine: list[str]) -> Handler:
+        return lambda delivery: mine.append(delivery.message_id)
+
+    brokers = (broker, *others)
+    consumers = [
+        one.consume(queue, 10, into(mine)) for one, mine in zip(brokers, seen, strict=True)
+    ]
+    await broker.publish(Outgoing(queue, b"", "a"))
+    await consumers[0].stop()
+    await broker.publish(Outgoing(queue, b"", "b"))
+    await others[0].close()
+    await broker.publish(Outgoing(queue, b"", "c"))
+    await asyncio.sleep(0)
+    assert seen == [["a"], ["b"], ["b", "c"]]
+
+
+async def test_queues_of_a_former_plan_are_left_over() -> None:
+    former = MemoryBroker(build_topology([1000], {"default": 2}))
+    queue = lane_queue("default", 1, "bulk")
+    await former.publish(Outgoing(queue, b"", "a"))
+    broker = former.beside(build_topology([1000], {"default": 1}))
+    assert queue in await broker.left_over()
+    assert (await first(broker, queue)).message_id == "a"
+    assert await former.left_over() == []

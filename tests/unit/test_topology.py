@@ -1,0 +1,52 @@
+"""The table of queues: what each process declares of it, and what former plans declared."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.broker.topology import (
+    ACCEPTED,
+    DELIVERY_LIMIT,
+    DUE,
+    PARKED,
+    WAIT_STEPS_MS,
+    Queue,
+    amqp_arguments,
+    build_topology,
+    entrance,
+    lane_queue,
+)
+
+TOPOLOGY = build_topology([60_000, 60_000], {"x": 2})
+
+
+def test_each_partition_of_a_lane_has_a_queue_for_each_class_with_one_active_consumer() -> None:
+    names = {lane_queue("x", n, kind) for n in (0, 1) for kind in ("transactional", "bulk")}
+    assert TOPOLOGY.lanes() == names
+    assert {queue.name for queue in TOPOLOGY.queues if queue.single_active} == names
+    queue = TOPOLOGY.find(lane_queue("x", 0, "bulk"))
+    assert queue is not None
+    assert amqp_arguments(queue)["x-single-active-consumer"] is True
+
+
+def test_a_queue_of_a_former_plan_is_what_it_was_and_any_other_is_unknown() -> None:
+    former = lane_queue("gone", 7, "bulk")
+    assert TOPOLOGY.find(former) == Queue(former, PARKED, DELIVERY_LIMIT, single_active=True)
+    assert TOPOLOGY.find("gone") is None
+    assert former not in TOPOLOGY.names()
+
+
+def test_jobs_that_wait_come_back_through_due_after_any_declared_delay() -> None:
+    steps = {TOPOLOGY.delayed_through(DUE, delay) for delay in (60_000, *WAIT_STEPS_MS)}
+    assert len(steps) == 1 + len(WAIT_STEPS_MS)
+    with pytest.raises(ValueError, match="delay"):
+        TOPOLOGY.delayed_through(DUE, 60_001)
+    with pytest.raises(ValueError, match="delay"):
+        TOPOLOGY.delayed_through(ACCEPTED, 60_000)
+
+
+def test_ingress_declares_no_lane_and_no_delay_and_all_that_its_queues_need() -> None:
+    queues = {queue.name: queue for queue in entrance().queues}
+    assert set(queues) == {ACCEPTED, PARKED}
+    everything = {queue.name: queue for queue in TOPOLOGY.queues}
+    assert queues.items() <= everything.items()  # the same arguments, or the broker refuses one
