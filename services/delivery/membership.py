@@ -82,7 +82,7 @@ class Membership:
         if word.worker == self.worker:
             self._hear_itself(word.sequence)
         else:
-            self._unsettled |= self._peers.hear(word, self._hearing.clock)
+            self._unsettled |= self._peers.hear(word, self._hearing.clock, now)
             self._peers.learn(word.losses, now)
             self._due_soon |= word.hello
         return self._conclude(actions)
@@ -201,7 +201,7 @@ class Membership:
             Take(
                 partition,
                 not self._peers.lost(partition, self._now),
-                self._peers.traces({partition}, self._now),
+                self._peers.bequest(partition, self._now),
             )
             for partition in taken
         ]

@@ -31,6 +31,7 @@ PATIENCE = 2
 class _Peer:
     word: Heartbeat
     heard: float
+    at: float
     beat: float
     joining_since: float = inf
     died: float = inf
@@ -50,7 +51,7 @@ class Peers:
         """The last word of each who is not dead."""
         return {name: peer.word for name, peer in self._living.items()}
 
-    def hear(self, word: Heartbeat, clock: float) -> bool:
+    def hear(self, word: Heartbeat, clock: float, now: float) -> bool:
         """Whether it changes who should serve what. Words that come late or twice do not count."""
         known = self._living.get(word.worker) or self._dead.get(word.worker)
         if known is not None and known.word.sequence >= word.sequence:
@@ -60,7 +61,7 @@ class Peers:
         if known is not None and word.joining:
             since = min(since, known.joining_since)
         self._living[word.worker] = _Peer(
-            word, clock, max(self._beat, word.period_ms / 1000), since
+            word, clock, now, max(self._beat, word.period_ms / 1000), since
         )
         return known is None or returned or not word.stands_like(known.word)
 
@@ -105,12 +106,24 @@ class Peers:
 
     def traces(self, partitions: Collection[Partition], now: float) -> tuple[Trace, ...]:
         """What others still have open of these; of the dead, what they said last."""
-        return merged(
-            trace
-            for word in self._words(now)
-            for trace in word.remains
-            if (trace.lane, trace.number) in partitions
-        )
+        return merged(trace for _, trace in self._traces(partitions, now))
+
+    def bequest(self, partition: Partition, now: float) -> tuple[Trace, ...]:
+        """What others did there that the next owner should know.
+
+        Who spoke before the partition was lost does not know what the lost one did since.
+        """
+        lost = self._losses.get(partition, -inf)
+        return merged(trace for at, trace in self._traces({partition}, now) if at > lost)
+
+    def _traces(
+        self, partitions: Collection[Partition], now: float
+    ) -> Iterator[tuple[float, Trace]]:
+        self._dead = {name: peer for name, peer in self._dead.items() if now - peer.died < MEMORY}
+        for peer in (*self._living.values(), *self._dead.values()):
+            for trace in peer.word.remains:
+                if (trace.lane, trace.number) in partitions:
+                    yield peer.at, trace
 
     def learn(self, losses: Iterable[Loss], now: float) -> None:
         """What another knows, and we perhaps not. What we know already does not become younger."""
@@ -131,8 +144,3 @@ class Peers:
     def lost(self, partition: Partition, now: float) -> bool:
         """Whether somebody fell silent within the last minute who served it, or had served it."""
         return now - self._losses.get(partition, -inf) < MEMORY
-
-    def _words(self, now: float) -> Iterator[Heartbeat]:
-        self._dead = {name: peer for name, peer in self._dead.items() if now - peer.died < MEMORY}
-        for peers in (self._living, self._dead):
-            yield from (peer.word for peer in peers.values())

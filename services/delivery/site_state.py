@@ -265,9 +265,12 @@ class Site:
         )
 
     def trace(self, now: float) -> Trace:
-        """What another worker should know."""
+        """What another worker should know. A connection that is being opened counts as opened."""
         lane, number = self.partition.key
-        return Trace(lane, number, self.name, self.connections, self.window.counts(now))
+        opened = self.window.counts(now)
+        if self.opening:
+            opened = (sum(opened[:1]) + len(self.opening), *opened[1:])
+        return Trace(lane, number, self.name, self.connections, opened)
 
 
 def traces_of(sites: Sequence[Site], now: float) -> list[Trace]:

@@ -6,15 +6,24 @@ Under load, with a receiver that counts. Nothing is lost, whatever happens to th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import itertools
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
 
+from services.demo.home import Connection
+from services.demo.receiver import Receiver
+from services.demo.script import Script, Stage
+from shared.plan.limits import Limits
+from tests.support.counting import CountingReceiver
 from tests.support.owned import Watch
-from tests.support.pipeline import eventually
-from tests.support.rig import Rig, running_rig
+from tests.support.pipeline import Pipeline, eventually
+from tests.support.rig import CONTENT, SENDER, Rig, running_rig
+from tests.support.smtp_client import SmtpClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,28 +33,62 @@ PARTITIONS = 6
 DOMAINS = [f"d{number}.test" for number in range(12)]
 
 
+CONNECTIONS = 2
+"""At most, to each site."""
+SLOW = Script(delays={Stage.DOT: 0.2})
+WAITING = 150
+"""Mails that wait for a receiver: so many that each site is always sent what its limit allows."""
+
+
+RATES = {"connections": 3, "messages_per_connection": 4, "messages_per_second": 5}
+A_MINUTE = 12
+"""Connections a minute, to each site: used up before the workers have come and gone."""
+
+
+class WatchfulReceiver(Receiver):
+    """Knows how many connections were open at a time at most."""
+
+    most_open = 0
+
+    def opened(self, session: Connection) -> tuple[int, bytearray]:
+        known = super().opened(session)
+        self.most_open = max(self.most_open, self.open_connections)
+        return known
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def module_rig(
     broker_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Rig]:
-    """A site for each of many domains, so that each partition has some."""
+    """Many domains, each a site of its own, so that each partition has some."""
     settings = {
         "delivery": {"heartbeat": f"{HEARTBEAT:.0f}s"},
         "lanes": [{"name": "default", "partitions": PARTITIONS}],
+        "limits": {"default": {"connections": CONNECTIONS}},
     }
-    async with running_rig(tmp_path_factory.mktemp("rig"), broker_url, settings, DOMAINS) as rig:
+    folder = tmp_path_factory.mktemp("rig")
+    async with running_rig(folder, broker_url, settings, DOMAINS, WatchfulReceiver) as rig:
         yield rig
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def rig(module_rig: Rig) -> Rig:
-    """The module's rig with one worker, called `delivery`."""
+    """The module's rig with one worker, called `delivery`, and receivers that take their time."""
     await module_rig.renew()
     for name in module_rig.pipeline.workers:
         if name != "delivery":
             module_rig.pipeline.terminate(name)
             await module_rig.pipeline.wait_drained(name)
+    for domain in DOMAINS:
+        receiver = module_rig.receivers[domain]
+        assert isinstance(receiver, WatchfulReceiver)
+        receiver.script, receiver.most_open = SLOW, 0
     return module_rig
+
+
+def most_open(rig: Rig) -> int:
+    """The most connections that were open at one receiver at a time."""
+    return max(cast("WatchfulReceiver", rig.receivers[domain]).most_open for domain in DOMAINS)
 
 
 class Load:
@@ -53,18 +96,21 @@ class Load:
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self._stop = False
-        self.accepted = 0
+        self._stopped = asyncio.Event()
+        self._next = itertools.cycle(DOMAINS)
 
     async def run(self) -> None:
-        while not self._stop:
-            await self._rig.insist([self._rig.address(DOMAINS[self.accepted % len(DOMAINS)])])
-            self.accepted += 1
+        """As fast as it is accepted, while not too many wait."""
+        while not self._stopped.is_set():
+            await self._rig.insist([self._rig.address(next(self._next))])
+            while not self._stopped.is_set() and len(self._rig.account().lost) > WAITING:
+                await asyncio.sleep(0.05)
 
     def stop(self) -> None:
-        self._stop = True
+        """Send no more."""
+        self._stopped.set()
 
-    async def more(self, count: int = 20) -> None:
+    async def more(self, count: int = 100) -> None:
         """Return when so many more were delivered."""
         before = len(self._rig.received())
 
@@ -80,7 +126,8 @@ async def under_load(rig: Rig) -> AsyncIterator[tuple[Watch, Load]]:
     watch, load = Watch(rig.pipeline, PARTITIONS), Load(rig)
     async with watch, asyncio.TaskGroup() as tasks:
         await watch.settled(1)
-        tasks.create_task(load.run())
+        for _ in range(4):
+            tasks.create_task(load.run())
         await load.more()
         watch.begin()
         try:
@@ -89,9 +136,7 @@ async def under_load(rig: Rig) -> AsyncIterator[tuple[Watch, Load]]:
             load.stop()
 
 
-async def test_one_two_three_two_one_workers_serve_everything_and_nothing_is_lost(
-    rig: Rig,
-) -> None:
+async def test_one_two_three_two_one_workers_serve_everything_within_the_limits(rig: Rig) -> None:
     pipeline = rig.pipeline
     async with under_load(rig) as (watch, load):
         for count, name in ((2, "delivery-2"), (3, "delivery-3")):
@@ -109,6 +154,7 @@ async def test_one_two_three_two_one_workers_serve_everything_and_nothing_is_los
     account = await rig.wait_accounted()
     assert account.lost == account.unexpected == set()
     assert account.duplicates() == {}
+    assert most_open(rig) == CONNECTIONS
 
 
 async def test_an_owner_that_is_killed_is_replaced_within_three_heartbeats(rig: Rig) -> None:
@@ -125,6 +171,7 @@ async def test_an_owner_that_is_killed_is_replaced_within_three_heartbeats(rig: 
     account = await rig.wait_accounted()
     assert account.lost == account.unexpected == set()
     assert account.most_copies() <= 2
+    assert most_open(rig) == CONNECTIONS
 
 
 async def test_an_owner_that_is_stopped_is_replaced_and_gives_way_when_it_goes_on(
@@ -149,3 +196,64 @@ async def test_an_owner_that_is_stopped_is_replaced_and_gives_way_when_it_goes_o
     account = await rig.wait_accounted()
     assert account.lost == account.unexpected == set()
     assert account.most_copies() <= 2
+    assert most_open(rig) <= 2 * CONNECTIONS
+
+
+async def test_limits_of_every_kind_hold_while_workers_come_leave_and_die(
+    broker_url: str, tmp_path: Path
+) -> None:
+    """More mail waits for each site than a minute allows, so whoever forgets something shows."""
+    settings = {
+        "delivery": {"heartbeat": f"{HEARTBEAT:.0f}s"},
+        "lanes": [{"name": "default", "partitions": PARTITIONS}],
+        "limits": {"default": {**RATES, "connections_per_minute": A_MINUTE}},
+    }
+    async with AsyncExitStack() as stack:
+        receivers = {
+            domain: await stack.enter_async_context(CountingReceiver(delay=0.2))
+            for domain in DOMAINS
+        }
+        routes = {domain: receiver.port for domain, receiver in receivers.items()}
+        pipeline = await stack.enter_async_context(Pipeline(tmp_path, broker_url, routes, settings))
+        watch = await stack.enter_async_context(Watch(pipeline, PARTITIONS))
+        await watch.settled(1)
+        await submit(pipeline, 60)
+        for count, name in ((2, "delivery-2"), (3, "delivery-3")):
+            await pipeline.start([name])
+            await watch.settled(count)
+        pipeline.terminate("delivery")
+        await pipeline.wait_drained("delivery")
+        await watch.settled(2)
+        await until(all, receivers.values(), A_MINUTE)
+        assert violations(receivers.values(), A_MINUTE) == []
+
+        await pipeline.kill9("delivery-2")
+        await watch.settled(1)
+        await until(any, receivers.values(), A_MINUTE + 1)
+        # What the dead one did is assumed to have been spread over the minute before.
+        assert violations(receivers.values(), 2 * A_MINUTE) == []
+
+
+async def submit(pipeline: Pipeline, count: int) -> None:
+    """So many mails, each to every domain."""
+    async with SmtpClient(pipeline.smtp_port) as client:
+        for number in range(count):
+            recipients = [f"r{number}@{domain}" for domain in DOMAINS]
+            assert (await client.send(SENDER, recipients, CONTENT)).code == 250
+
+
+async def until(
+    which: Callable[[Iterable[bool]], bool], receivers: Collection[CountingReceiver], count: int
+) -> None:
+    """Return once all, or any, of them have seen so many connections."""
+
+    async def enough() -> bool:
+        return which(len(receiver.connections) >= count for receiver in receivers)
+
+    await eventually(enough, f"{which.__name__} got {count} connections", 90)
+
+
+def violations(receivers: Collection[CountingReceiver], a_minute: int) -> list[str]:
+    """What exceeded the limits, at any of them."""
+    limits = Limits(**RATES, connections_per_minute=a_minute)
+    return [violation for receiver in receivers for violation in receiver.violations(limits)]

@@ -94,7 +94,7 @@ async def rig(
     settings = Settings(
         content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
         delivery=DeliverySettings.model_validate(
-            {"retry_schedule": "1s", "heartbeat": "20ms", **keys}
+            {"retry_schedule": "1s", "heartbeat": "200ms", **keys}
         ),
         lanes=ONE_PARTITION,
         limits=at_most(**limits),

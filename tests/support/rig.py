@@ -158,11 +158,12 @@ async def running_rig(
     broker_url: str,
     settings: Mapping[str, Any] | None = None,
     domains: Sequence[str] = DOMAINS,
+    receiver: type[Receiver] = Receiver,
 ) -> AsyncIterator[Rig]:
     """A rig with everything started; it is drained and must end with 0 when the test succeeds."""
     async with AsyncExitStack() as stack:
         names = (*domains, "sender.test")
-        receivers = {name: await stack.enter_async_context(Receiver()) for name in names}
+        receivers = {name: await stack.enter_async_context(receiver()) for name in names}
         routes = {name: receiver.port for name, receiver in receivers.items()}
         pipeline = Pipeline(folder, broker_url, routes, settings)
         await stack.enter_async_context(pipeline)

@@ -26,6 +26,8 @@ from services.delivery.membership import Membership
 
 LONGEST_DELAY = 0.1
 LONGEST_GIVE_UP = 0.2
+ONE_MESSAGE = 1 / 20 + 2 * LONGEST_DELAY
+"""Heartbeats until a change is known to all, if nothing is lost."""
 
 
 @dataclass
@@ -235,3 +237,23 @@ class Swarm:
                 self._do(receiver, receiver.membership.hear(word, self.now))
 
         self._at(self.now + self._rng.uniform(0, LONGEST_DELAY), arrive)
+
+
+def settled(swarm: Swarm) -> None:
+    """Each partition is with one living worker, and shares differ by at most one."""
+    for partition in swarm.partitions:
+        assert len(swarm.owners(partition)) == 1, partition
+    for lane in {partition.lane for partition in swarm.partitions}:
+        shares = [sum(p.lane == lane for p in worker.claims) for worker in swarm.living]
+        assert max(shares) - min(shares) <= 1
+
+
+def swarm_of(count: int, *, lossy: bool = False, seed: int = 0, partitions: int = 8) -> Swarm:
+    """So many workers that have come to rest, on one lane called `bulk`."""
+    swarm = Swarm(random.Random(seed), {"bulk": partitions}, lossy=lossy)
+    for _ in range(count):
+        swarm.join()
+    swarm.run(5)
+    settled(swarm)
+    swarm.longest_unowned = 0
+    return swarm

@@ -10,37 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.delivery.actions import Why
-from services.delivery.holding import Trace
 from services.delivery.membership import LISTENING
 from services.delivery.peers import DEAD_AFTER
-from tests.support.swarm import LONGEST_DELAY, LONGEST_GIVE_UP, Swarm, Worker
+from tests.support.swarm import LONGEST_GIVE_UP, ONE_MESSAGE, Swarm, Worker, settled, swarm_of
 
 SEEDS = st.integers(0, 2**32)
-ONE_MESSAGE = 1 / 20 + 2 * LONGEST_DELAY
-"""Heartbeats until a change is known to all, if nothing is lost."""
-
-
-def settled(swarm: Swarm) -> None:
-    """Each partition is with one living worker, and shares differ by at most one."""
-    for partition in swarm.partitions:
-        assert len(swarm.owners(partition)) == 1, partition
-    for lane in {partition.lane for partition in swarm.partitions}:
-        shares = [sum(p.lane == lane for p in worker.claims) for worker in swarm.living]
-        assert max(shares) - min(shares) <= 1
 
 
 def changes(swarm: Swarm) -> int:
     return sum(len(worker.taken) + len(worker.given_up) for worker in swarm.workers)
-
-
-def swarm_of(count: int, *, lossy: bool = False, seed: int = 0, partitions: int = 8) -> Swarm:
-    swarm = Swarm(random.Random(seed), {"bulk": partitions}, lossy=lossy)
-    for _ in range(count):
-        swarm.join()
-    swarm.run(5)
-    settled(swarm)
-    swarm.longest_unowned = 0
-    return swarm
 
 
 def reasons(worker: Worker) -> set[Why]:
@@ -265,96 +243,6 @@ def test_workers_with_fewer_partitions_in_mind_are_not_waited_for() -> None:
     swarm.run(2)
 
     settled(swarm)
-
-
-def test_a_partition_of_one_who_fell_silent_is_not_fresh_for_a_minute() -> None:
-    swarm = swarm_of(2)
-    lost = swarm.workers[0].claims
-    swarm.kill(swarm.workers[0])
-    swarm.run(4)
-    survivor = swarm.workers[1]
-
-    assert {take.partition for take in survivor.taken if not take.fresh} == lost
-    swarm.run(70)
-    newcomer = swarm.join()
-    swarm.run(3)
-    assert newcomer.taken
-    assert all(take.fresh for take in newcomer.taken)
-
-
-def test_who_comes_later_learns_from_the_others_what_was_lost() -> None:
-    swarm = swarm_of(2)
-    lost = swarm.workers[0].claims
-    swarm.kill(swarm.workers[0])
-    swarm.run(4)
-    newcomers = [swarm.join(), swarm.join()]
-    swarm.run(4)
-
-    taken = [take for worker in newcomers for take in worker.taken]
-    assert {take.partition for take in taken if not take.fresh} == lost & {
-        t.partition for t in taken
-    }
-    assert any(take.fresh for take in taken) or lost >= {t.partition for t in taken}
-
-
-def test_who_takes_over_in_order_is_told_what_is_still_open_and_then_how_it_goes_on() -> None:
-    swarm = swarm_of(1)
-    first = swarm.workers[0]
-    first.traces = tuple(
-        Trace("bulk", number, "a.test", connections=2, opened=(3, 1)) for number in range(8)
-    )
-    second = swarm.join()
-    swarm.run(3)
-
-    assert len(second.taken) == 4
-    for take in second.taken:
-        assert take.fresh
-        number = take.partition.number
-        assert take.traces == (Trace("bulk", number, "a.test", connections=2, opened=(3, 1)),)
-    first.traces = (Trace("bulk", second.taken[0].partition.number, "a.test", connections=1),)
-    swarm.run(1 + ONE_MESSAGE)
-    assert second.heeded == first.traces
-    first.traces = ()
-    swarm.run(1 + ONE_MESSAGE)
-    assert not second.heeded
-
-
-def test_what_the_dead_had_open_counts_for_another_minute() -> None:
-    swarm = swarm_of(1)
-    first = swarm.workers[0]
-    second = swarm.join()
-    swarm.run(3)
-    first.traces = (Trace("bulk", second.taken[0].partition.number, "a.test", connections=1),)
-    swarm.run(1 + ONE_MESSAGE)
-    swarm.kill(first)
-    swarm.run(50)
-    assert second.heeded == first.traces
-    swarm.run(15)
-
-    assert not second.heeded
-
-
-def test_what_several_have_open_at_one_site_is_told_as_one() -> None:
-    swarm = swarm_of(2)
-    for worker in swarm.workers:
-        worker.traces = tuple(
-            Trace("bulk", number, "a.test", connections=1, opened=(1, 2)) for number in range(8)
-        )
-    third = swarm.join()
-    swarm.run(3)
-
-    for take in third.taken:
-        number = take.partition.number
-        assert take.traces == (Trace("bulk", number, "a.test", connections=2, opened=(2, 4)),)
-
-
-def test_one_who_left_in_order_leaves_nothing_behind_that_is_not_fresh() -> None:
-    swarm = swarm_of(2)
-    swarm.leave(swarm.workers[0])
-    swarm.run(5)
-
-    assert all(take.fresh for take in swarm.workers[1].taken)
-    assert swarm.died == []
 
 
 def test_workers_say_little_when_nothing_happens() -> None:
