@@ -24,8 +24,8 @@ GUESS = 0.02
 
 Little: it is better to hold too many at first than to send them away from a site that is idle.
 """
-SHORTEST = 0.001
-"""Seconds that no transaction is taken to be below."""
+SHORTEST, LONGEST = 0.001, 10.0
+"""Seconds that a transaction is taken to last, at least, and at most before one was seen to."""
 SOON = 5.0
 """Seconds of a site's work that are held ready, if there is room."""
 FASTER, SLOWER = 0.3, 0.02
@@ -128,12 +128,14 @@ class Site:
     def rate(self, now: float, ours: float) -> float:
         """Jobs a second that the site takes, as limits and measured durations say.
 
-        While nothing ends, each transaction is known to take longer and longer; for `ours` of
-        that time we may have been busy ourselves.
+        While something is under way and nothing ends, each transaction is known to take longer
+        and longer; for `ours` of that time we may have been busy ourselves.
         """
         limits = self.limits
         each = self.seconds + self.open_seconds / limits.messages_per_connection
-        each = max(each, now - self.last - ours, SHORTEST)
+        if self.connections > len(self.idle) + self.closing:
+            each = max(each, min(now - self.last - ours, LONGEST))
+        each = max(each, SHORTEST)
         rate = limits.connections / each
         if limits.messages_per_second and limits.messages_per_second < rate:
             rate = limits.messages_per_second
@@ -269,7 +271,7 @@ class Site:
         lane, number = self.partition.key
         opened = self.window.counts(now)
         if self.opening:
-            opened = (sum(opened[:1]) + len(self.opening), *opened[1:])
+            opened = (sum(opened[:1]) + self.trying, *opened[1:])
         return Trace(lane, number, self.name, self.connections, opened)
 
 

@@ -182,6 +182,16 @@ def test_what_former_owners_have_open_counts() -> None:
     assert len(one.opening) == 2
 
 
+def test_a_site_that_waits_for_a_former_owner_is_not_taken_for_slow() -> None:
+    lane, number = PARTITION
+    one = Referee(lambda _: Limits(connections=2))
+    one.residual["a"] = 2
+    one.take(traces=(Trace(lane, number, "a", 2),))
+    for _ in range(200):
+        one.arrive()
+    assert {decision.delay_ms for decision in one.given_back} <= {1000}
+
+
 def test_what_former_owners_opened_within_the_minute_counts() -> None:
     lane, number = PARTITION
     one = Referee(lambda _: Limits(connections_per_minute=6))
