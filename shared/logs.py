@@ -1,16 +1,19 @@
 """Structured logs on standard error: JSON lines, or a readable form on a terminal.
 
-One line for each change of custody, ids first, each line one write. Text from peers can neither
-break a line nor drive a terminal: control and formatting characters are escaped in both forms.
+One line for each change of custody, ids first, whole lines in each write. Text from peers can
+neither break a line nor drive a terminal: control and formatting characters are escaped in both
+forms.
 Logs go before mail does: a line that cannot be written is counted and dropped, never raised.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any, cast
@@ -56,17 +59,40 @@ class _Sink:
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
+        self._pending: list[bytes] = []
 
     def write(self, line: bytes) -> None:
         """Write `line` and a line feed, in one call, so that processes can share the descriptor."""
+        self._write(line + b"\n")
+
+    def write_soon(self, line: bytes) -> None:
+        """Write it in the next turn of the loop that runs here, with others of this turn."""
+        self._pending.append(line)
+        if len(self._pending) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self._flush)
+            except RuntimeError:  # no loop
+                self._flush()
+
+    def _flush(self) -> None:
+        """Write whole lines, no more at a time than a pipe takes in one piece."""
+        pending, self._pending = self._pending, []
+        batch = b""
+        for line in pending:
+            if batch and len(batch) + len(line) >= select.PIPE_BUF:
+                self._write(batch)
+                batch = b""
+            batch += line + b"\n"
+        self._write(batch)
+
+    def _write(self, rest: bytes) -> None:
         if self._descriptor is None:
             return
-        rest = line + b"\n"
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError:
-            metrics.dropped_log_lines.inc()
+            metrics.dropped_log_lines.inc(rest.count(b"\n"))
 
     debug = info = warning = error = critical = write
     """The methods that structlog calls with what the last processor returned."""
@@ -199,7 +225,7 @@ def _direct(sink: _Sink, service: str) -> Callable[[Event], None]:
     """Events past structlog: the same line for a third of the time, once or more a message."""
 
     def write(event: Event) -> None:
-        sink.write(to_json(_event_line(event, service)))
+        sink.write_soon(to_json(_event_line(event, service)))
 
     return write
 

@@ -27,7 +27,7 @@ from services.delivery.turns import wait_step
 
 HELD = 60.0
 """Seconds that a job is held at most before it begins: brokers do not let one hold for ever."""
-QUICK = 0.5
+QUICK = 1.0
 """Seconds that a job may wait however crowded the queue is that it came from."""
 SHARE = 2
 """A site may hold so many times what is left of a queue's prefetch: some is always left."""
@@ -47,6 +47,8 @@ class Dispatching:
         self._numbers = itertools.count()
         self._idle: deque[tuple[float, Connection]] = deque()
         self._decided: list[Decision] = []
+        self.ours = 0.0
+        """Seconds by which a transaction takes longer at present since we are busy."""
 
     def decisions(self) -> Sequence[Decision]:
         """What was decided since the last call, in order."""
@@ -74,7 +76,7 @@ class Dispatching:
         urgent, count, partition = item.urgent, site.count, site.partition
         if not (count[0] or count[1]):
             return True
-        rate = site.rate(now)
+        rate = site.rate(now, self.ours)
         start = now + (count[1] if urgent else count[0] + count[1]) / rate
         calendar = site.calendars[urgent]
         room = max(2.0 * site.limits.connections, SOON * rate)
@@ -104,7 +106,7 @@ class Dispatching:
 
     def _too_late(self, site: Site, item: Waiting, now: float) -> None:
         site.partition.held[item.urgent] -= 1
-        turn = site.calendars[item.urgent].reserve(item.since, now, site.rate(now))
+        turn = site.calendars[item.urgent].reserve(item.since, now, site.rate(now, self.ours))
         self._give_back(item, turn, now, "late")
 
     def _end_ready(self, site: Site, route: Route, cause: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,10 @@ from shared.plan.limits import Limits
 from shared.settings.shaping import OTHER_PROVIDER
 from shared.smtp.replies import Reply
 
+TURNS = 5
+"""Turns of the loop that a transaction takes, at most."""
+FADING = 0.98
+"""What is left, a turn later, of how busy we were."""
 _NO_TIME = Deferred(Reply(451, "4.3.2", "The limits of the site left no time for the rest"))
 
 
@@ -49,7 +54,8 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._wake = math.inf
-        self._now = asyncio.get_running_loop().time
+        self._loop_time = asyncio.get_running_loop().time
+        self._turn = self._latest = 0.0
         self._doers: dict[type, Callable[[Any], None]] = {
             Open: self._do_open,
             Begin: self._do_begin,
@@ -62,12 +68,12 @@ class Pool:
 
     def submit(self, work: Work) -> None:
         """Attempt the job as soon as its site permits, or give it back."""
-        self._scheduler.arrive(work, self._now())
+        self._scheduler.arrive(work, self._time())
         self._act()
 
     def set_limits(self, limits_of: Callable[[DeliveryJob], Limits]) -> None:
         """Other limits, from now on."""
-        self._scheduler.set_limits(limits_of, self._now())
+        self._scheduler.set_limits(limits_of, self._time())
         self._act()
 
     # Partitions: see `services.delivery.holding.Holder`.
@@ -76,7 +82,7 @@ class Pool:
         self, partition: Partition, prefetch: int, *, fresh: bool, traces: Sequence[Trace] = ()
     ) -> None:
         """Serve a partition, each of whose queues has this prefetch."""
-        self._scheduler.take(partition, prefetch, self._now(), fresh=fresh, traces=traces)
+        self._scheduler.take(partition, prefetch, self._time(), fresh=fresh, traces=traces)
         self._act()
 
     def pause(self, partition: Partition) -> None:
@@ -85,17 +91,17 @@ class Pool:
 
     def give_up(self, partition: Partition) -> Sequence[Trace]:
         """Release what has not begun; what has goes on."""
-        traces = self._scheduler.give_up(partition, self._now())
+        traces = self._scheduler.give_up(partition, self._time())
         self._act()
         return traces
 
     def remains(self) -> Sequence[Trace]:
         """What is still open of partitions that were given up."""
-        return self._scheduler.remains(self._now())
+        return self._scheduler.remains(self._time())
 
     def heed(self, remains: Sequence[Trace]) -> None:
         """What others still have open."""
-        self._scheduler.heed(remains, self._now())
+        self._scheduler.heed(remains, self._time())
         self._act()
 
     async def ended(self) -> None:
@@ -109,33 +115,44 @@ class Pool:
 
     def another(self, connection: Connection) -> bool:
         """See `Events.another`."""
-        return self._scheduler.another(connection, self._now())
+        return self._scheduler.another(connection, self._time())
 
     def opened(self, connection: Connection) -> None:
         """See `Events.opened`."""
-        self._scheduler.opened(connection, self._now())
+        self._scheduler.opened(connection, self._time())
         self._act()
 
     def failed(self, connection: Connection, cause: Outcome | None) -> None:
         """See `Events.failed`."""
         # Who says 5yz to one may be asked again by the next; who does not answer may not.
         lasting = isinstance(cause, Deferred)
-        self._scheduler.failed(connection, self._now(), cause=cause, lasting=lasting)
+        self._scheduler.failed(connection, self._time(), cause=cause, lasting=lasting)
         self._act()
 
     def again(self, work: Work, *, elsewhere: bool) -> None:
         """See `Events.again`."""
-        self._scheduler.again(work, self._now(), elsewhere=elsewhere)
+        self._scheduler.again(work, self._time(), elsewhere=elsewhere)
 
     def over(self, connection: Connection, *, usable: bool) -> None:
         """See `Events.over`."""
-        self._scheduler.over(connection, self._now(), usable=usable)
+        self._scheduler.over(connection, self._time(), usable=usable)
         self._act()
 
     def closed(self, connection: Connection) -> None:
         """See `Events.closed`."""
-        self._scheduler.closed(connection, self._now())
+        self._scheduler.closed(connection, self._time())
         self._act()
+
+    def _time(self) -> float:
+        """The loop's time, which stands still for a turn of the loop: turns that last are ours."""
+        now, latest = self._loop_time(), time.monotonic()
+        if now != self._turn:
+            scheduler = self._scheduler
+            busy = (self._latest - self._turn) * TURNS
+            scheduler.ours = max(busy, scheduler.ours * FADING)
+            self._turn = now
+        self._latest = latest
+        return now
 
     # What was decided.
 
@@ -154,12 +171,12 @@ class Pool:
 
     def _tick(self) -> None:
         self._timer, self._wake = None, math.inf
-        self._scheduler.tick(self._now())
+        self._scheduler.tick(self._time())
         self._act()
 
     def _waited(self, work: Work) -> None:
         if work.since:
-            self._throttle(work, self._now() - work.since)
+            self._throttle(work, self._time() - work.since)
             work.since = 0.0
 
     def _throttle(self, work: Work, seconds: float) -> None:

@@ -103,7 +103,7 @@ class Scheduler(Serving):
         assert item is not None
         self._made(connection, now)
         route.failures, route.closed_until = 0, 0.0
-        site.took_to_open(connection.since, now)
+        site.took_to_open(now - connection.since - self.ours, now)
         connection.state, connection.since, item.since = State.HOLDING, now, now
         site.holding[item.urgent].append(connection)
         self._dispatch(site, now)
@@ -139,7 +139,7 @@ class Scheduler(Serving):
         if connection.item is not None:
             site.partition.held[connection.item.urgent] -= 1
             connection.item = None
-        site.took(connection.since, now)
+        site.took(now - connection.since - self.ours, now)
         if site.ramp < limits.connections:
             site.ramp += 1
             site.refresh()

@@ -24,6 +24,8 @@ GUESS = 0.02
 
 Little: it is better to hold too many at first than to send them away from a site that is idle.
 """
+SHORTEST = 0.001
+"""Seconds that no transaction is taken to be below."""
 SOON = 5.0
 """Seconds of a site's work that are held ready, if there is room."""
 FASTER, SLOWER = 0.3, 0.02
@@ -167,26 +169,27 @@ class Site:
         """Compute how many connections there may be."""
         self.allowed = min(self.limits.connections - self.residual, self.ramp)
 
-    def took(self, since: float, now: float) -> None:
-        """A transaction lasted since then."""
-        more = now - since - self.seconds
+    def took(self, seconds: float, now: float) -> None:
+        """A transaction that is over now lasted so long."""
+        more = max(seconds, 0.0) - self.seconds
         self.seconds += more * (FASTER if more < 0 else SLOWER)
         self.last = now
 
-    def took_to_open(self, since: float, now: float) -> None:
-        """Opening a connection lasted since then."""
-        more = now - since - self.open_seconds
+    def took_to_open(self, seconds: float, now: float) -> None:
+        """Opening a connection lasted so long until now."""
+        more = max(seconds, 0.0) - self.open_seconds
         self.open_seconds += more * (FASTER if more < 0 else SLOWER)
         self.last = now
 
-    def rate(self, now: float) -> float:
+    def rate(self, now: float, ours: float) -> float:
         """Jobs a second that the site takes, as limits and measured durations say.
 
-        While nothing ends, each transaction is known to take longer and longer.
+        While nothing ends, each transaction is known to take longer and longer; for `ours` of
+        that time we may have been busy ourselves.
         """
         limits = self.limits
         each = self.seconds + self.open_seconds / limits.messages_per_connection
-        each = max(each, now - self.last)
+        each = max(each, now - self.last - ours, SHORTEST)
         rate = limits.connections / each
         if limits.messages_per_second and limits.messages_per_second < rate:
             rate = limits.messages_per_second

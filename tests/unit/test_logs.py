@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
+import select
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +20,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.logs import LONGEST_TEXT, configure_logging, escape, get_logger, log_event, to_json
+from shared.logs import (
+    LONGEST_TEXT,
+    _Sink,
+    configure_logging,
+    escape,
+    get_logger,
+    log_event,
+    to_json,
+)
 from shared.messages.model import Event
 from shared.settings.model import LoggingSettings, LogLevel
 from tests.support.log_state import log_state_kept
@@ -233,3 +244,18 @@ def test_a_process_without_standard_error_logs_into_no_other_file(tmp_path: Path
     _, kept = run_child(tmp_path, "json", "2>&-")
 
     assert kept.read_bytes() == b""
+
+
+async def test_events_of_one_turn_of_the_loop_are_whole_lines_of_few_writes() -> None:
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with reader, writer:
+        reader.setblocking(False)
+        sink = _Sink(writer.fileno())
+        lines = [b"%04d" % number + b"x" * 1000 for number in range(10)]
+        for line in lines:
+            sink.write_soon(line)
+        await asyncio.sleep(0)
+        written = [reader.recv(65536) for _ in range(3)]
+        assert max(map(len, written)) <= select.PIPE_BUF
+        assert all(piece.endswith(b"\n") for piece in written)
+        assert b"".join(written).splitlines() == lines

@@ -223,11 +223,11 @@ def test_no_job_is_held_for_long() -> None:
 
 def test_a_crowded_queue_still_takes_jobs_of_other_sites() -> None:
     one = referee(Limits(connections=10))
-    for _ in range(10):
+    for _ in range(60):
         one.arrive("slow")
-        for connection in open_all(one):
-            one.pass_time(1)
-            one.over(connection)
+        open_all(one)
+        one.pass_time(1)
+        finish_all(one)
     for _ in range(1000):
         one.arrive("slow")
     held = one.scheduler._partitions[PARTITION].held[0]
