@@ -184,12 +184,14 @@ class Site:
     def rate(self, now: float, ours: float) -> float:
         """Jobs a second that the site takes, as limits and measured durations say.
 
-        While nothing ends, each transaction is known to take longer and longer; for `ours` of
-        that time we may have been busy ourselves.
+        While nothing ends of what was begun, each transaction is known to take longer and longer;
+        for `ours` of that time we may have been busy ourselves.
         """
         limits = self.limits
         each = self.seconds + self.open_seconds / limits.messages_per_connection
-        each = max(each, now - self.last - ours, SHORTEST)
+        if self.connections > len(self.idle) + self.closing:
+            each = max(each, now - self.last - ours)
+        each = max(each, SHORTEST)
         rate = limits.connections / each
         if limits.messages_per_second and limits.messages_per_second < rate:
             rate = limits.messages_per_second

@@ -272,3 +272,14 @@ def _run_line(one: Referee, jobs: int, seconds: float) -> int:
             del one.life[item]
     assert one.ended[GiveBack] == len(one.given_back)
     return most
+
+
+def test_while_others_still_have_all_connections_jobs_come_back_soon() -> None:
+    """Right after a hand-over nothing ends here, but nothing was begun here either."""
+    one = referee(Limits(connections=2), prefetch=10)
+    one.heed("a", 2)
+    for _ in range(200):
+        one.arrive()
+
+    assert one.given_back
+    assert all(decision.delay_ms <= 5_000 for decision in one.given_back)
