@@ -80,7 +80,7 @@ class Watch:
                 and max(shares) - min(shares) <= 1
             )
 
-        await eventually(done, f"{workers} workers share everything: {self.owners}", timeout)
+        await eventually(done, f"{workers} workers share everything", timeout)
 
     def begin(self) -> None:
         """Count spans from now on."""
