@@ -1,8 +1,7 @@
 """How well this worker hears (pure): by its own announcements, which come back to it as well.
 
-`clock` counts the seconds in which it could hear. It stands still while the broker says that it
-lets nothing through, and while this process was not called in time: then the silence of others
-proves nothing.
+`clock` counts the seconds in which it was awake: it stands still while this process was not called
+in time, for then what others said may wait unread.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ class Hearing:
 
     def goes_on(self, now: float, expected: float, *, open: bool) -> bool:  # noqa: A002
         """Time goes on to `now`; a call had been due at `expected`. Whether it has just opened."""
-        if self.open and open:
-            self.clock += max(0.0, min(now, expected + self._slack) - self._now)
+        self.clock += max(0.0, min(now, expected + self._slack) - self._now)
         opened = open and not self.open
         self.open, self._now = open, now
         return opened

@@ -1,7 +1,7 @@
 """What one worker knows of the others (pure): their last words, who is silent, what was lost.
 
-`clock` counts the seconds in which this worker could hear, so that its own deafness makes nobody
-look dead; `now` counts all seconds. Neither is read here.
+`clock` counts the seconds in which this worker was awake (see `hearing`), `now` counts all seconds.
+Neither is read here.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Peers:
         known = self._living.get(word.worker) or self._dead.get(word.worker)
         if known is not None and known.word.sequence >= word.sequence:
             return False
-        returned = self._dead.pop(word.worker, None) is not None
+        self._dead.pop(word.worker, None)
         since = clock if word.joining else inf
         if known is not None and word.joining:
             since = min(since, known.joining_since)
         self._living[word.worker] = _Peer(
             word, clock, now, max(self._beat, word.period_ms / 1000), since
         )
-        return known is None or returned or not word.stands_like(known.word)
+        return known is None or not word.stands_like(known.word)
 
     def bury(self, clock: float, proof: float, now: float) -> list[str]:
         """Those that died, as is found now; what we said at `proof` came back to us."""
@@ -81,8 +81,7 @@ class Peers:
         peer.died = now
         if peer.word.leaving and not peer.word.claims:
             return True
-        left = {Partition(trace.lane, trace.number) for trace in peer.word.remains}
-        self._losses |= dict.fromkeys(left.union(peer.word.partitions), now)
+        self._losses |= dict.fromkeys(peer.word.partitions, now)
         return False
 
     def stuck(self, clock: float) -> set[str]:
@@ -142,5 +141,5 @@ class Peers:
         )
 
     def lost(self, partition: Partition, now: float) -> bool:
-        """Whether somebody fell silent within the last minute who served it, or had served it."""
+        """Whether somebody fell silent within the last minute who served it."""
         return now - self._losses.get(partition, -inf) < MEMORY

@@ -21,6 +21,17 @@ def test_a_partition_of_one_who_fell_silent_is_not_fresh_for_a_minute() -> None:
     assert all(take.fresh for take in newcomer.taken)
 
 
+def test_what_the_others_tell_of_a_loss_does_not_make_it_younger() -> None:
+    swarm = swarm_of(5)
+    swarm.kill(swarm.workers[0])
+    swarm.run(62.5)
+    newcomer = swarm.join()
+    swarm.run(3)
+
+    assert newcomer.taken
+    assert all(take.fresh for take in newcomer.taken)
+
+
 def test_who_comes_later_learns_from_the_others_what_was_lost() -> None:
     swarm = swarm_of(2)
     lost = swarm.workers[0].claims

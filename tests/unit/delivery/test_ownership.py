@@ -88,6 +88,10 @@ class Hub:
         self.said.append(word)
         self.book.tell()
 
+    def last(self, name: str) -> Heartbeat:
+        """The last word of this one."""
+        return next(word for word in reversed(self.said) if word.worker == name)
+
     def heard(self, name: str) -> int:
         """How often this one has spoken since it is no longer joining."""
         return sum(word.worker == name and not word.joining for word in self.said)
@@ -161,8 +165,23 @@ async def test_the_next_owner_is_told_what_was_opened_and_what_is_still_open() -
             )
         }
         assert set(second.traces) == expected
+        moved = {partition.number for partition in second.served}
+        await h.book.until(lambda: {trace.number for trace in second.heeded} == moved)
         first.open = []
-        await h.book.until(lambda: not any(trace.connections for trace in second.heeded))
+        await h.book.until(lambda: not second.heeded)
+
+
+async def test_what_was_opened_is_told_until_the_next_owner_has_it() -> None:
+    async with hub() as h:
+        _, first = await h.worker("first")
+        await h.book.until(lambda: first.served == ALL)
+        first.left = [Trace("unit", number, "a.test", 0, (7,)) for number in range(4)]
+        _, second = await h.worker("second")
+        await h.book.until(lambda: len(second.served) == 2)
+        await h.book.until(lambda: h.last("second").partitions == sorted(second.served))
+        h.said.clear()
+        await h.book.until(lambda: h.heard("first") == 2)
+        assert h.last("first").remains == ()
 
 
 async def test_a_partition_whose_giving_up_fails_is_not_stranded() -> None:
