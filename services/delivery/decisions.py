@@ -10,7 +10,7 @@ import msgspec
 from services.delivery.holding import Partition
 
 if TYPE_CHECKING:
-    from services.delivery.site_state import Connection
+    from services.delivery.routes import Connection
 
 
 class Waiting:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from aiosmtplib.errors import SMTPConnectResponseError, SMTPHeloError
 
@@ -71,7 +72,7 @@ class NextHop:
         """EHLO, or HELO where that is refused. Raises SMTPException."""
         reply = await self._say(b"EHLO")
         if reply.code == 250:
-            self.extensions = extensions(reply)
+            self.extensions = dict(extensions(reply))
             return
         self.extensions = {}
         if reply.permanent:
@@ -121,10 +122,12 @@ def _parts(reply: Reply) -> tuple[int, str]:
     return reply.code, f"{reply.enhanced} {reply.text}" if reply.enhanced else reply.text
 
 
-def extensions(reply: Reply) -> dict[str, str]:
+@lru_cache(maxsize=64)
+def extensions(reply: Reply) -> Mapping[str, str]:
     """The keywords of an EHLO reply, in lower case, with their parameters."""
     found: dict[str, str] = {}
     for line in reply.text.split("\n")[1:]:
         keyword, _, parameters = line.strip().partition(" ")
-        found[keyword.lower()] = parameters
+        if keyword:
+            found[keyword.lower()] = parameters
     return found

@@ -12,7 +12,7 @@ from services.delivery.classify import overruled
 from services.delivery.client import PipelinedProtocol
 from services.delivery.hop import NextHop
 from services.delivery.opening import Opener
-from services.delivery.site_state import Connection
+from services.delivery.routes import Connection
 from services.delivery.work import Owner, Walk, Work
 from shared import metrics
 from shared.messages.outcome import Outcome

@@ -100,10 +100,11 @@ class Opener:
     async def _connect(self, place: Candidate, not_after: float, *, tls: bool) -> NextHop:
         hop = NextHop(place, self._hostname, self._settings.timeouts, self._tls.keep)
         try:
-            await hop.connect(not_after)
-            await hop.greet()
-            if tls and "starttls" in hop.extensions:
-                await self._secure(hop)
+            with self._tls.resuming(place):
+                await hop.connect(not_after)
+                await hop.greet()
+                if tls and "starttls" in hop.extensions:
+                    await self._secure(hop)
         except BaseException:
             hop.close()
             raise

@@ -20,8 +20,8 @@ from services.delivery.decisions import (
 )
 from services.delivery.holding import Partition, Trace
 from services.delivery.line import Line, Tools
+from services.delivery.routes import Connection
 from services.delivery.scheduler import Scheduler
-from services.delivery.site_state import Connection
 from services.delivery.work import Work
 from shared.logs import get_logger
 from shared.messages.model import DeliveryJob

@@ -11,10 +11,12 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
+from services.delivery.admission import SWEEP
 from services.delivery.decisions import Begin, Release, Unreachable, Waiting
 from services.delivery.dispatching import MINUTE
+from services.delivery.routes import Connection, Route, State
 from services.delivery.serving import Serving
-from services.delivery.site_state import Connection, Route, Site, State
+from services.delivery.site_state import Site
 from shared.plan.limits import Limits
 
 BACK_OFF = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -207,7 +209,7 @@ class Scheduler(Serving):
                 self._expire(connection, now)
 
     def _poll(self, site: Site, now: float) -> None:
-        if site.waiting:
+        if site.waiting and now >= site.swept + SWEEP:
             self._sweep(site, now)
         self._dispatch(site, now)
         site.forget_backed_off(now - MINUTE)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Hashable, Sequence
-from enum import IntEnum
 from typing import Any
 
 from services.delivery.decisions import Waiting
 from services.delivery.holding import Partition, Trace
 from services.delivery.pacing import Pace, Window
+from services.delivery.routes import NONE, Connection, Route
 from services.delivery.turns import Calendar
 from shared.plan.limits import Limits
 
@@ -24,70 +24,14 @@ GUESS = 0.02
 
 Little: it is better to hold too many at first than to send them away from a site that is idle.
 """
-SHORTEST = 0.001
-"""Seconds that no transaction is taken to be below."""
+SHORTEST, LONGEST = 0.001, 10.0
+"""Seconds that a transaction is taken to last, at least, and at most before one was seen to."""
 SOON = 5.0
 """Seconds of a site's work that are held ready, if there is room."""
 FASTER, SLOWER = 0.3, 0.02
 """Weight of the newest duration in the running mean: while we are busy ourselves many are long."""
 SCANNED = 16
 """Routes or connections looked at for one that will do; the others' turn comes another time."""
-
-
-_NONE: deque[Any] = deque()
-"""Stands for a queue that nothing was put into yet: most sites never need most of theirs."""
-
-
-class State(IntEnum):
-    """Of a connection. HOLDING: open, with a job that waits for its time to begin."""
-
-    OPENING = 0
-    HOLDING = 1
-    BUSY = 2
-    IDLE = 3
-    CLOSING = 4
-    CLOSED = 5
-
-
-class Connection:
-    """A connection of a site. Only the scheduler changes it.
-
-    `since` is when its state began; `tries` counts the connections made to have this one.
-    """
-
-    __slots__ = ("item", "listed", "route", "served", "since", "site", "state", "tries")
-
-    def __init__(self, site: Site, route: Route, item: Waiting, now: float) -> None:
-        self.site = site
-        self.route = route
-        self.item: Waiting | None = item
-        self.state = State.OPENING
-        self.served = 0
-        self.since = now
-        self.listed = False
-        self.tries = 1
-
-
-class Route:
-    """One set of exchangers of a site: ready jobs, and idle connections, the newest last.
-
-    `failures` counts how often opening failed in a row, last with `cause`; until `closed_until`
-    nobody tries again.
-    """
-
-    __slots__ = ("cause", "closed_until", "connections", "failures", "idle", "key", "listed",
-                 "opening", "ready")  # fmt: skip
-
-    def __init__(self, key: Hashable) -> None:
-        self.key = key
-        self.ready: list[deque[Waiting]] = [_NONE, _NONE]
-        self.listed = [False, False]
-        self.idle: list[Connection] = []
-        self.connections = 0
-        self.opening = 0
-        self.failures = 0
-        self.closed_until = 0.0
-        self.cause: Any = None
 
 
 class PartitionState:
@@ -123,7 +67,7 @@ class Site:
     __slots__ = (
         "allowed", "backed_off", "calendars", "closing", "connections", "count", "holding", "idle",
         "last", "limits", "name", "open_seconds", "opening", "own", "pace", "partition", "ramp",
-        "residual", "routes", "sample", "seconds", "timer", "trying", "turns",
+        "residual", "routes", "sample", "seconds", "swept", "timer", "trying", "turns",
         "window",
     )  # fmt: skip
 
@@ -132,11 +76,11 @@ class Site:
         self.name = name
         self.sample = sample
         self.routes: dict[Hashable, Route] = {}
-        self.turns: list[deque[Route]] = [_NONE, _NONE]
+        self.turns: list[deque[Route]] = [NONE, NONE]
         self.count = [0, 0]
-        self.own: deque[Waiting] = _NONE
+        self.own: deque[Waiting] = NONE
         self.holding: tuple[list[Connection], list[Connection]] = ([], [])
-        self.backed_off: deque[Route] = _NONE
+        self.backed_off: deque[Route] = NONE
         self.idle: dict[Connection, None] = {}
         self.opening: dict[Connection, None] = {}
         self.connections = self.closing = self.trying = 0
@@ -149,7 +93,7 @@ class Site:
         self.calendars = (Calendar(), Calendar())
         self.seconds = self.open_seconds = GUESS
         self.last = 0.0
-        self.timer = 0.0
+        self.timer = self.swept = 0.0
 
     # Limits.
 
@@ -184,13 +128,13 @@ class Site:
     def rate(self, now: float, ours: float) -> float:
         """Jobs a second that the site takes, as limits and measured durations say.
 
-        While nothing ends of what was begun, each transaction is known to take longer and longer;
-        for `ours` of that time we may have been busy ourselves.
+        While something is under way and nothing ends, each transaction is known to take longer
+        and longer; for `ours` of that time we may have been busy ourselves.
         """
         limits = self.limits
         each = self.seconds + self.open_seconds / limits.messages_per_connection
         if self.connections > len(self.idle) + self.closing:
-            each = max(each, now - self.last - ours)
+            each = max(each, min(now - self.last - ours, LONGEST))
         each = max(each, SHORTEST)
         rate = limits.connections / each
         if limits.messages_per_second and limits.messages_per_second < rate:
@@ -219,7 +163,7 @@ class Site:
         """The job is ready."""
         urgent = item.urgent
         ready = route.ready[urgent]
-        if ready is _NONE:
+        if ready is NONE:
             ready = route.ready[urgent] = deque()
         if first:
             ready.appendleft(item)
@@ -228,13 +172,13 @@ class Site:
         self.count[urgent] += 1
         if not route.listed[urgent]:
             route.listed[urgent] = True
-            if self.turns[urgent] is _NONE:
+            if self.turns[urgent] is NONE:
                 self.turns[urgent] = deque()
             self.turns[urgent].append(route)
 
     def push_own(self, item: Waiting) -> None:
         """The job is ready for a connection of its own."""
-        if self.own is _NONE:
+        if self.own is NONE:
             self.own = deque()
         self.own.append(item)
 
@@ -242,6 +186,14 @@ class Site:
         """The next ready job of a route; there is one."""
         self.count[urgent] -= 1
         return route.ready[urgent].popleft()
+
+    def pop_newest(self, urgent: int) -> Waiting:
+        """One of the jobs that came last; there is one."""
+        turns = self.turns[urgent]
+        while not turns[-1].ready[urgent]:
+            turns.pop().listed[urgent] = False
+        self.count[urgent] -= 1
+        return turns[-1].ready[urgent].pop()
 
     def next_route(self, urgent: int, *, idle: bool) -> Route | None:
         """The route that has waited longest with a ready job, and with an idle connection or not.
@@ -277,7 +229,7 @@ class Site:
         """Nobody tries this route before `until`."""
         route.failures += 1
         route.closed_until, route.cause = until, cause
-        if self.backed_off is _NONE:
+        if self.backed_off is NONE:
             self.backed_off = deque()
         self.backed_off.append(route)
 
@@ -319,7 +271,7 @@ class Site:
         lane, number = self.partition.key
         opened = self.window.counts(now)
         if self.opening:
-            opened = (sum(opened[:1]) + len(self.opening), *opened[1:])
+            opened = (sum(opened[:1]) + self.trying, *opened[1:])
         return Trace(lane, number, self.name, self.connections, opened)
 
 

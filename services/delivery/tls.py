@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from services.delivery.candidates import Candidate
 from services.delivery.hop import NextHop
@@ -31,11 +32,19 @@ _session: ContextVar[ssl.SSLSession | None] = ContextVar("session", default=None
 
 
 class ResumingContext(ssl.SSLContext):
-    """Gives each handshake the session that its task has chosen: event loops have no way to."""
+    """Begins each handshake with the session of the current context: event loops pass on none."""
 
-    def wrap_bio(self, *args: Any, **keys: Any) -> ssl.SSLObject:
-        """As the base class does, with the session of the current context."""
-        return super().wrap_bio(*args, **{**keys, "session": _session.get()})
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """As the base class does."""
+        session = session or _session.get()
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 class Tls:
@@ -53,17 +62,27 @@ class Tls:
         """Whether TLS did not fail there just now."""
         return self._broken.get(_key(place), -math.inf) + BROKEN_FOR <= self._clock()
 
+    @contextmanager
+    def resuming(self, place: Candidate) -> Iterator[None]:
+        """For a connection that is made and secured inside.
+
+        uvloop runs the handshake in the context in which the connection was made, asyncio in that
+        in which STARTTLS is called.
+        """
+        token = _session.set(self._sessions.get(_key(place)))
+        try:
+            yield
+        finally:
+            _session.reset(token)
+
     async def secure(self, hop: NextHop) -> None:
         """STARTTLS and EHLO. Raises SMTPException, OSError, ValueError."""
-        token = _session.set(self._sessions.get(_key(hop.place)))
         try:
             await hop.secure(self._context)
         except BaseException:
             _failed()
             self._sessions.pop(_key(hop.place), None)
             raise
-        finally:
-            _session.reset(token)
         found = hop.ssl_object
         (_resumed if found is not None and found.session_reused else _full)()
 

@@ -11,14 +11,14 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from services.router.held import Held
 from services.router.left_over import LeftOvers
-from services.router.routing import Way, given_up
-from services.router.splitting import Split, domains_of, first_job, split
+from services.router.routing import MALFORMED, Way, domain_of, given_up
+from services.router.splitting import Split, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
 from services.router.ways import Ways
-from shared import metrics
 from shared.broker.interface import Broker, Consumer, Delivery, ParkReason
 from shared.broker.topology import ACCEPTED, DUE
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
@@ -33,9 +33,6 @@ from shared.plan.lanes import LanePlan
 from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitsSettings
-
-_hold = metrics.in_flight.inc
-_let_go = metrics.in_flight.dec
 
 
 class CachingResolver(Resolver, Protocol):
@@ -73,9 +70,7 @@ class Router:
         self._left_overs = LeftOvers(broker, settings.router.prefetch, look)
         self._consumers: list[Consumer] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._held = Held()
 
     async def start(self) -> None:
         """Begin to consume."""
@@ -99,17 +94,17 @@ class Router:
         await self._left_overs.stop()
         for consumer in self._consumers:
             await consumer.stop()
-        await self._idle.wait()
+        await self._held.none()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def handle(self, delivery: Delivery) -> None:
         """Route one message. What cannot be read is parked."""
-        self._begin()
+        self._held.begin()
         try:
             self._handle(delivery)
         except BaseException:
-            self._end()
+            self._held.end()
             raise
 
     def _handle(self, delivery: Delivery) -> None:
@@ -126,18 +121,18 @@ class Router:
             self._reject(delivery, ParkReason.UNDECODABLE, "neither mail nor job")
 
     def _find_ways(self, delivery: Delivery, parent: DeliveryJob) -> None:
-        known: dict[str, Way] = {}
-        unknown: list[str] = []
-        for domain in domains_of(parent.recipients):
-            way = self._known_way(domain)
+        ways: list[Way | None] = []
+        unknown: dict[str, list[int]] = {}
+        for number, recipient in enumerate(parent.recipients):
+            domain = domain_of(recipient.address)
+            way = MALFORMED if domain is None else self._known_way(domain)
             if way is None:
-                unknown.append(domain)
-            else:
-                known[domain] = way
+                unknown.setdefault(domain or "", []).append(number)
+            ways.append(way)
         if unknown:
-            self._spawn(delivery, self._ask(delivery, parent, known, unknown))
+            self._spawn(delivery, self._ask(delivery, parent, ways, unknown))
         else:
-            self._route(delivery, parent, known)
+            self._route(delivery, parent, cast("list[Way]", ways))
 
     def _known_way(self, domain: str) -> Way | None:
         route = self._ways.without_dns(domain)
@@ -147,19 +142,22 @@ class Router:
         return None if answer is None else self._ways.by_dns(domain, answer)
 
     async def _ask(
-        self, delivery: Delivery, parent: DeliveryJob, known: dict[str, Way], unknown: list[str]
+        self,
+        delivery: Delivery,
+        parent: DeliveryJob,
+        ways: list[Way | None],
+        unknown: dict[str, list[int]],
     ) -> None:
         answers = await asyncio.gather(*map(self._resolver.mail_exchangers, unknown))
-        found = {
-            domain: self._ways.by_dns(domain, answer)
-            for domain, answer in zip(unknown, answers, strict=True)
-        }
-        self._route(delivery, parent, known | found)
+        for (domain, numbers), answer in zip(unknown.items(), answers, strict=True):
+            for number in numbers:
+                ways[number] = self._ways.by_dns(domain, answer)
+        self._route(delivery, parent, cast("list[Way]", ways))
 
-    def _route(self, delivery: Delivery, parent: DeliveryJob, ways: dict[str, Way]) -> None:
-        if self._successors.is_late(parent):
-            ways = {domain: given_up(way) for domain, way in ways.items()}
+    def _route(self, delivery: Delivery, parent: DeliveryJob, ways: list[Way]) -> None:
         parts = split(parent, ways)
+        if parts.postponed and self._successors.is_late(parent):
+            parts = split(parent, [given_up(way) for way in ways])
         if not parts.needs_headers:
             self._forward_parts(delivery, parent, parts, b"")
         elif parent.content.blob:
@@ -192,7 +190,7 @@ class Router:
         forwarded.add_done_callback(partial(self._forwarded, parent, plan))
 
     def _forwarded(self, parent: DeliveryJob, plan: Plan, future: asyncio.Future[None]) -> None:
-        self._end()
+        self._held.end()
         if future.cancelled() or future.exception() is not None:
             return  # the broker delivers the message again, and the same ids are made of it
         plan.report()
@@ -209,7 +207,7 @@ class Router:
         delivery.reject(reason, clip(detail)).add_done_callback(self._rejected)
 
     def _rejected(self, future: asyncio.Future[None]) -> None:
-        self._end()
+        self._held.end()
         if not future.cancelled() and (error := future.exception()) is not None:
             get_logger().warning("not parked yet", error=str(error))
 
@@ -222,19 +220,8 @@ class Router:
         if not task.cancelled() and (error := task.exception()) is not None:
             get_logger().error("routing failed", message_id=delivery.message_id, exc_info=error)
             delivery.failed()
-            self._end()
+            self._held.end()
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _begin(self) -> None:
-        self._open += 1
-        self._idle.clear()
-        _hold()
-
-    def _end(self) -> None:
-        self._open -= 1
-        _let_go()
-        if self._open == 0:
-            self._idle.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import idna
@@ -46,12 +46,13 @@ class Route:
     site: str = ""
     provider: str = OTHER_PROVIDER
     most: int = 100
+    key: str = field(init=False)
+    """Names the route within one mail."""
 
-    @property
-    def key(self) -> str:
-        """Names the route within one mail."""
+    def __post_init__(self) -> None:
         # A route's host may be the name of a domain in the same mail.
-        return f"static:{self.destination} {self.site}" if self.static else self.destination
+        key = f"static:{self.destination} {self.site}" if self.static else self.destination
+        object.__setattr__(self, "key", key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ mail's blob is fixed here (see ARCHITECTURE.md, how blobs end).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from services.router.routing import MALFORMED, Postponed, Route, Undeliverable, Way, domain_of
+from services.router.routing import Postponed, Route, Undeliverable, Way
 from shared.messages.ids import job_id
 from shared.messages.model import AcceptedMail, DeliveryJob, Recipient
 from shared.smtp.replies import Reply
@@ -57,26 +57,23 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
     )
 
 
-def domains_of(recipients: Sequence[Recipient]) -> set[str]:
-    """The domains whose ways are needed."""
-    domains = {domain_of(recipient.address) for recipient in recipients}
-    return {domain for domain in domains if domain is not None}
-
-
-def split(parent: DeliveryJob, ways: Mapping[str, Way]) -> Split:
-    """Group the recipients of `parent` by destination, in jobs of at most `Route.most`."""
+def split(parent: DeliveryJob, ways: Sequence[Way]) -> Split:
+    """Group the recipients of `parent`, each of which has its way, in jobs of `Route.most`."""
+    if len(ways) == 1 and isinstance(ways[0], Route):  # nearly every mail
+        return Split([_job(parent, ways[0], 0, parent.recipients, 1)])
     result = Split()
     groups: dict[str, tuple[Route | Postponed, list[Recipient]]] = {}
-    for recipient in parent.recipients:
-        way = ways.get(domain_of(recipient.address) or "", MALFORMED)
+    for recipient, way in zip(parent.recipients, ways, strict=True):
         if isinstance(way, Undeliverable):
             result.failures.append((recipient, way))
+        elif way.key in groups:
+            groups[way.key][1].append(recipient)
         else:
-            groups.setdefault(way.key, (way, []))[1].append(recipient)
+            groups[way.key] = way, [recipient]
     chunks = [
-        (way, number, chunk)
+        (way, number, tuple(recipients[at : at + way.most]))
         for way, recipients in groups.values()
-        for number, chunk in enumerate(_chunks(recipients, way.most))
+        for number, at in enumerate(range(0, len(recipients), way.most))
     ]
     # RFC 5321, 6.1: nothing is sent back to the null reverse-path.
     parks = bool(result.failures) and not parent.reverse_path
@@ -91,10 +88,6 @@ def split(parent: DeliveryJob, ways: Mapping[str, Way]) -> Split:
         failed = tuple(recipient for recipient, _ in result.failures)
         result.parked = _job(parent, NOWHERE, 0, failed, parts)
     return result
-
-
-def _chunks(recipients: list[Recipient], size: int) -> list[tuple[Recipient, ...]]:
-    return [tuple(recipients[at : at + size]) for at in range(0, len(recipients), size)]
 
 
 def _job(

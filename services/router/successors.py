@@ -60,13 +60,19 @@ class Plan:
     """
 
     messages: list[Outgoing] = field(default_factory=list)
-    reports: list[Callable[[], None]] = field(default_factory=list)
+    routed: int = 0
+    counts: list[Callable[[], None]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     ended: bool = False
 
     def report(self) -> None:
         """Count and log: custody has moved."""
-        for report in self.reports:
-            report()
+        if self.routed:
+            _count_routed(self.routed)
+        for count in self.counts:
+            count()
+        for event in self.events:
+            log_event(event)
 
 
 class Successors:
@@ -113,23 +119,24 @@ class Successors:
 
     def _send(self, plan: Plan, job: DeliveryJob, now: float) -> None:
         plan.messages.append(Outgoing(self.lanes.place(job).queue, encode(job), job.id))
-        event = Event(
-            kind="routed",
-            at=now,
-            mail_id=job.mail_id,
-            job_id=job.id,
-            destination=job.destination,
-            site=job.site,
-            attempt=job.attempt,
+        plan.routed += 1
+        plan.events.append(
+            Event(
+                kind="routed",
+                at=now,
+                mail_id=job.mail_id,
+                job_id=job.id,
+                destination=job.destination,
+                site=job.site,
+                attempt=job.attempt,
+            )
         )
-        plan.reports += (_count_routed, partial(log_event, event))
 
     def _wait(self, plan: Plan, job: DeliveryJob, attempt: int, reply: Reply, now: float) -> None:
         delay = next_delay_ms(self._settings.schedule, attempt)
         plan.messages.append(Outgoing(DUE, encode(job), job.id, delay_ms=delay))
-        retry = metrics.retries.labels(format_duration(delay))
-        event = _event("deferred", job, job.recipients, reply, now)
-        plan.reports += (retry.inc, partial(log_event, event))
+        plan.counts.append(metrics.retries.labels(format_duration(delay)).inc)
+        plan.events.append(_event("deferred", job, job.recipients, reply, now))
 
     def _notify(
         self,
@@ -156,8 +163,8 @@ class Successors:
             failures=[(recipient, failure.reply) for recipient, failure in failures],
         )
         plan.messages.append(Outgoing(ACCEPTED, encode(dsn), dsn.id))
-        event = Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id)
-        plan.reports += (_count_dsn, partial(log_event, event))
+        plan.counts.append(_count_dsn)
+        plan.events.append(Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id))
 
 
 def _park(
@@ -167,8 +174,8 @@ def _park(
     headers = parking_headers({}, queue, ParkReason.DSN_FAILED, detail)
     plan.messages.append(Outgoing(PARKED, encode(job), job.id, headers=headers))
     reply, reason = failures[0][1].reply, ParkReason.DSN_FAILED.value
-    event = _event("parked", job, job.recipients, reply, now, reason=reason)
-    plan.reports += (_count_parked, partial(log_event, event))
+    plan.counts.append(_count_parked)
+    plan.events.append(_event("parked", job, job.recipients, reply, now, reason=reason))
 
 
 def _give_up(
@@ -176,9 +183,9 @@ def _give_up(
 ) -> None:
     reason = failure.reason
     kind = "expired" if reason == "expired" else "failed"
-    event = _event(kind, job, (recipient,), failure.reply, now, reason=reason)
-    seconds = partial(_failed_seconds, now - job.accepted_at)
-    plan.reports += (metrics.failures.labels(reason).inc, seconds, partial(log_event, event))
+    plan.counts.append(metrics.failures.labels(reason).inc)
+    plan.counts.append(partial(_failed_seconds, now - job.accepted_at))
+    plan.events.append(_event(kind, job, (recipient,), failure.reply, now, reason=reason))
 
 
 def _event(

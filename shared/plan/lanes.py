@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.broker.topology import lane_queue
@@ -59,12 +59,10 @@ class _Lane:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A lane's share of one site: `width` partitions from `first` on, parts from `offset` on."""
+    """A lane's share of one site: one or more places of each class."""
 
     lane: _Lane
-    first: int
-    width: int
-    offset: int
+    places: Mapping[MessageClass, Sequence[Place]]
 
 
 class LanePlan:
@@ -82,8 +80,8 @@ class LanePlan:
         self._limits = limits
         self.domains = limits.domains.union(*(lane.domains for lane in self._lanes))
         """Domains that are sites of their own, since a lane or a limit names them."""
-        self._slots: dict[tuple[str, str], tuple[tuple[_Slot, ...], int]] = {}
-        self._queues: dict[tuple[str, int, MessageClass], str] = {}
+        self._slots: dict[tuple[str, str], tuple[_Slot, ...]] = {}
+        self._places: dict[Place, Place] = {}
 
     def limits(self, provider: str, site: str) -> Limits:
         """The limits of a site, undivided."""
@@ -96,31 +94,22 @@ class LanePlan:
     def place(self, job: DeliveryJob) -> Place:
         """Where the job belongs; it has a site."""
         key = (job.provider, job.site)
-        found = self._slots.get(key)
-        if found is None:
+        slots = self._slots.get(key)
+        if slots is None:
             if len(self._slots) >= CACHED_PLACES:
                 self._slots.clear()
-            found = self._slots[key] = self._divide(*key)
-        slots, parts = found
+            slots = self._slots[key] = self._divide(*key)
         slot = slots[-1]
         for candidate in slots[:-1]:
             if candidate.lane.takes(job.tenant, job.message_class):
                 slot = candidate
                 break
-        number = zlib.crc32(job.id.encode()) % slot.width if slot.width > 1 else 0
-        lane = slot.lane.settings
-        partition = (slot.first + number) % lane.partitions
-        queue = self._queue(lane.name, partition, job.message_class)
-        return Place(queue, lane.name, partition, slot.offset + number, parts)
+        places = slot.places[job.message_class]
+        if len(places) == 1:
+            return places[0]
+        return places[zlib.crc32(job.id.encode()) % len(places)]
 
-    def _queue(self, lane: str, partition: int, message_class: MessageClass) -> str:
-        key = (lane, partition, message_class)
-        queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = lane_queue(lane, partition, message_class.value)
-        return queue
-
-    def _divide(self, provider: str, site: str) -> tuple[tuple[_Slot, ...], int]:
+    def _divide(self, provider: str, site: str) -> tuple[_Slot, ...]:
         lanes = self._reachable(provider, site)
         most = self.limits(provider, site).divisible_by
         # The last one takes everything, so the others go first where there is nothing to divide.
@@ -132,9 +121,29 @@ class LanePlan:
         number = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "big")
         slots, offset = [], 0
         for lane, width in zip(lanes, widths, strict=True):
-            slots.append(_Slot(lane, number % lane.settings.partitions, width, offset))
+            parts = range(offset, offset + width)
+            slots.append(_Slot(lane, self._lay_out(lane.settings, number, parts, sum(widths))))
             offset += width
-        return tuple(slots), offset
+        return tuple(slots)
+
+    def _lay_out(
+        self, lane: LaneSettings, number: int, parts: Sequence[int], of: int
+    ) -> Mapping[MessageClass, Sequence[Place]]:
+        return {
+            kind: [
+                self._shared(lane, (number + nth) % lane.partitions, kind, part, of)
+                for nth, part in enumerate(parts)
+            ]
+            for kind in MessageClass
+        }
+
+    def _shared(
+        self, lane: LaneSettings, partition: int, kind: MessageClass, part: int, of: int
+    ) -> Place:
+        # Thousands of sites have the same few places.
+        queue = lane_queue(lane.name, partition, kind.value)
+        place = Place(queue, lane.name, partition, part, of)
+        return self._places.setdefault(place, place)
 
     def _reachable(self, provider: str, site: str) -> list[_Lane]:
         found = []

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_SINGLE = re.compile(
-    rb"([2-5][0-9]{2})(?:[ \r]|$)(?:([245]\.\d{1,3}\.\d{1,3})(?:\s+|$))?", re.DOTALL
-)
 LONGEST_REPLY = 32_768
 """Octets of one reply, all lines together."""
-_SHORT = 80
-"""Octets of a line that is worth remembering: peers say the same few things again and again."""
+_COMMON = 512
+"""Octets that are worth remembering: peers say the same few things again and again."""
+_ONE_LINE = re.compile(rb"([2-5][0-9]{2})[ \r\n](?:([245]\.\d{1,3}\.\d{1,3})\s+)?")
 _MARKS = (b" ", b"-", b"\r", b"")
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 
@@ -68,31 +67,30 @@ def parse_reply(code: int, text: str) -> Reply:
 
 
 @lru_cache(maxsize=1024)
-def _short_reply(line: bytes) -> Reply | None:
-    return _one_line(line)
+def _common(data: bytes) -> tuple[Reply, ...] | None:
+    """The replies that `data` is, None if it is not whole replies."""
+    reader = ReplyReader()
+    replies = tuple(reader.cut(data))
+    return None if reader.fault or reader.amid else replies
 
 
 def _one_line(line: bytes) -> Reply | None:
-    """The reply that `line` is, None if it is no reply of one line."""
-    match = _SINGLE.match(line)
-    if match is None:
+    """The reply that `line` is, None if it is none or only a part of one."""
+    match = _ONE_LINE.match(line)
+    if match is None or len(line) > LONGEST_REPLY:
         return None
     code, enhanced = match.groups(b"")
     if enhanced[:1] not in code[:1]:
         return Reply(int(code), "", _text(line))
-    return Reply(int(code), enhanced.decode(), _clean(line[match.end() :]))
+    return Reply(int(code), enhanced.decode(), _text(line, match.end()))
 
 
 def _begins_like_a_reply(line: bytes) -> bool:
     return line[3:4] in _MARKS and line[:3].isdigit() and line[:1] in b"2345"
 
 
-def _text(line: bytes) -> str:
-    return _clean(line[4:])
-
-
-def _clean(text: bytes) -> str:
-    return text.rstrip().decode("utf-8", "replace").replace("\r", " ").replace("\0", " ")
+def _text(line: bytes, start: int = 4) -> str:
+    return line[start:].rstrip().decode("utf-8", "replace").replace("\r", " ").replace("\0", " ")
 
 
 class ReplyReader:
@@ -112,18 +110,29 @@ class ReplyReader:
         """Whether a part of a reply has come."""
         return bool(self.rest or self._lines)
 
-    def feed(self, data: bytes) -> list[Reply]:
+    def feed(self, data: bytes) -> Sequence[Reply]:
         """The replies that are complete now."""
+        if self.rest or self._lines:
+            return self.cut(data)
+        if data.find(b"\n") == len(data) - 1:
+            reply = _one_line(data)  # the reply to a content is hardly ever the same twice
+            if reply is not None:
+                return (reply,)
+        elif len(data) <= _COMMON and (known := _common(data)) is not None:
+            return known
+        return self.cut(data)
+
+    def cut(self, data: bytes) -> list[Reply]:
+        """As `feed`, for what peers rarely say."""
         if self.rest and b"\n" in data:
             data = bytes(self.rest) + data
             self.rest.clear()
         replies: list[Reply] = []
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
-            line = data[start:end]
+            reply = self._read(data[start:end])
             start = end + 1
-            reply = None if self._lines or len(line) > _SHORT else _short_reply(line)
-            if reply is not None or (reply := self._read(line)) is not None:
+            if reply is not None:
                 replies.append(reply)
             elif self.fault:
                 return replies

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from services.delivery.decisions import Begin, Close, Decision, GiveBack, Open, Waiting
 from services.delivery.holding import Partition
+from services.delivery.routes import Connection
 from services.delivery.scheduler import Scheduler
-from services.delivery.site_state import Connection
 from shared.plan.limits import Limits
 
 SITES = 5_000

@@ -26,7 +26,7 @@ MEMORY = 3_000_000
 async def against(
     tmp_path: Path, behaviour: Behaviour, **keys: Any
 ) -> AsyncIterator[tuple[Rig, RawPeer]]:
-    async with rig(tmp_path, **keys) as r, RawPeer(behaviour) as peer:
+    async with rig(tmp_path, None, None, **keys) as r, RawPeer(behaviour) as peer:
         yield r, peer
 
 

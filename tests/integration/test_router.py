@@ -193,6 +193,34 @@ async def test_a_router_that_leaves_without_settling_leaves_the_mail_to_the_next
     assert looker.found[DUE] == []
 
 
+async def test_what_was_queued_under_a_former_plan_is_routed_under_the_new_one(
+    world: World,
+) -> None:
+    new = world.settings
+    former = Settings.model_validate(
+        {
+            "lanes": [
+                {"name": "gone", "match": {"domains": ["mx.test"]}, "partitions": 5},
+                {"name": "default", "partitions": 7},
+            ]
+        }
+    )
+    world.settings = new.model_copy(update={"lanes": former.lanes})
+    async with world.broker() as broker, world.router(broker):
+        await broker.publish(mail("a@mx.test", "b@plain.test", "c@static.test"))
+        async with asyncio.timeout(10):
+            while sum((await broker.depths()).values()) < 3:
+                await asyncio.sleep(0.01)
+    world.settings = new
+    async with world.broker() as broker, world.router(broker):
+        jobs = await Looker(broker, LANE).jobs(LANE, 3)
+    assert {job.destination: job.attempt for job in jobs} == {
+        "mx.test": 0,
+        "plain.test": 0,
+        "127.0.0.1:2500": 0,
+    }
+
+
 async def until_asked(world: World) -> None:
     async with asyncio.timeout(10):
         while not world.authority.queries:

@@ -21,8 +21,8 @@ from services.delivery.decisions import (
 )
 from services.delivery.holding import Partition, Trace
 from services.delivery.pacing import SLACK
+from services.delivery.routes import Connection
 from services.delivery.scheduler import Scheduler
-from services.delivery.site_state import Connection
 from shared.broker.topology import WAIT_STEPS_MS
 from shared.plan.limits import Limits
 

@@ -6,10 +6,10 @@ import heapq
 
 import pytest
 
+from services.delivery.admission import HELD
 from services.delivery.decisions import GiveBack, Open, Unreachable, Waiting
-from services.delivery.dispatching import HELD
 from services.delivery.holding import Trace
-from services.delivery.site_state import Connection
+from services.delivery.routes import Connection
 from shared.plan.limits import Limits
 from tests.unit.delivery.referee import PARTITION, Life, Referee
 
@@ -234,6 +234,14 @@ def test_a_crowded_queue_still_takes_jobs_of_other_sites() -> None:
     assert held < 64
     other = one.arrive("other")
     assert one.life[other] is Life.BOUND
+
+
+def test_a_site_that_turns_out_to_be_slow_makes_room_in_its_queue() -> None:
+    one = referee()
+    for _ in range(one.prefetch):
+        one.arrive("silent")
+    one.pass_time(3)
+    assert one.scheduler._partitions[PARTITION].held[0] < one.prefetch * 3 / 4
 
 
 @pytest.mark.parametrize("guessed_wrong", [False, True])

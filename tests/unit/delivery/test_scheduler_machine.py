@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.delivery.site_state import Connection
+from services.delivery.routes import Connection
 from shared.plan.limits import Limits
 from tests.unit.delivery.referee import Life, Referee
 

@@ -61,6 +61,7 @@ async def test_the_router_holds_no_more_than_its_prefetch(rig: Rig) -> None:
     rig.broker.soon()
     await sent[0]
     rig.broker.stall()
+    await asyncio.sleep(0)
     assert len(rig.broker.waiting(ACCEPTED)) == 2
     assert sample("in_flight_jobs") - before == 4
 

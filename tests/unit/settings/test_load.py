@@ -50,6 +50,8 @@ def test_the_example_configuration_is_read_as_written() -> None:
     assert [listener.port for listener in settings.ingress.listeners] == [587, 465, 2525]
     assert settings.router.routes[0].hosts == ("10.1.2.3:25",)
     assert settings.delivery.max_age == 72 * 3600 * 1000
+    assert [lane.name for lane in settings.lanes] == ["google", "otp", "default"]
+    assert settings.limits.overrides[1].messages_per_second == 2
 
 
 def test_an_empty_file_is_the_defaults(file: Path) -> None:
@@ -65,6 +67,11 @@ def test_an_empty_file_is_the_defaults(file: Path) -> None:
         ("_env_file: x", "_env_file: unknown key"),
         ("1: x", "1: unknown key"),
         ("broker: {urll: x}", "broker.urll: unknown key"),
+        ("delivery: {timeouts: {mial: 1m}}", "delivery.timeouts.mial: unknown key"),
+        (
+            "delivery: {uncertain_by_tenant: {bank: maybe}}",
+            "delivery.uncertain_by_tenant.bank: Input should be 'retry', 'sent' or 'hold'",
+        ),
         ("ingress: {listeners: [{prot: 25}]}", "ingress.listeners.0.port: is required"),
         ("hostname: 3", "hostname: must be text"),
         ("hostname: mta_1.example", "hostname: 'mta_1.example' is not a host name"),
@@ -177,94 +184,6 @@ def test_a_wrong_key_or_value_is_one_line_that_names_it(file: Path, text: str, l
     assert error_of(file, text) == line
 
 
-PROVIDERS = (
-    "mine, google, microsoft, yahoo, apple, gmx, yandex, mailru, zoho, fastmail, proton, ionos, "
-    "comcast, orange, amazon, proofpoint, mimecast, barracuda, cisco, other"
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        (
-            "lanes: [{name: default}, {name: g, match: {providers: [mine, gogle]}}]",
-            f"lanes.1.match.providers: 'gogle' is none of {PROVIDERS}",
-        ),
-        (
-            "limits: {overrides: [{match: {providers: [other]}}, {match: {providers: [x]}}]}",
-            f"limits.overrides.1.match.providers: 'x' is none of {PROVIDERS}",
-        ),
-        (
-            "lanes: [{name: Big Lane, match: {tenants: [a]}}]",
-            "lanes.0.name: 'Big Lane' is not a name: "
-            "up to 40 lower case letters, digits, hyphens and underscores",
-        ),
-        ("lanes: [{name: a}]", "lanes: a: match is empty, which is for the lane `default` only"),
-        (
-            "lanes: [{name: default, match: {tenants: [a]}}]",
-            "lanes: default: takes what no other lane takes, so it has no match",
-        ),
-        (
-            "lanes: [{name: a, match: {tenants: [a]}}, {name: a, match: {tenants: [b]}}]",
-            "lanes: two lanes have the same name",
-        ),
-        (
-            "lanes: [{name: default, partitions: 4, spread: 5}]",
-            "lanes.0: spread is 5, but there are 4 partitions",
-        ),
-        (
-            "lanes: [{name: a, match: {domains: ['*.example']}}]",
-            "lanes.0.match.domains.0: '*.example' is not a domain: there are no wildcards here",
-        ),
-        (
-            "lanes: [{name: a, match: {classes: [urgent]}}]",
-            "lanes.0.match.classes.0: Input should be 'transactional' or 'bulk'",
-        ),
-        (
-            "limits: {overrides: [{match: {}, connections: 1}]}",
-            "limits.overrides.0.match: is empty: for every site there is limits.default",
-        ),
-        (
-            "limits: {default: {messages_per_second: .inf}}",
-            "limits.default.messages_per_second: Input should be a finite number",
-        ),
-        (
-            "limits: {default: {connections: 0}}",
-            "limits.default.connections: Input should be greater than or equal to 1",
-        ),
-        ("router: {recipients_per_job: 5}", "router.recipients_per_job: unknown key"),
-        ("router: {own_names: [a_b]}", "router.own_names.0: 'a_b' is not a host name"),
-    ],
-)
-def test_lanes_and_limits_that_make_no_sense_are_one_line(file: Path, text: str, line: str) -> None:
-    assert error_of(file, f"{text}\nproviders: [{{name: mine, mx: [mx.test]}}]") == line
-
-
-def test_limits_in_a_variable_are_checked_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSTROAD_LIMITS__OVERRIDES", "[{match: {providers: [x]}, connections: 1}]")
-
-    with pytest.raises(ConfigError) as caught:
-        load_settings(None)
-
-    line = str(caught.value)
-    name = "limits.overrides.0.match.providers (POSTROAD_LIMITS__OVERRIDES)"
-    assert line.startswith(f"{name}: 'x' is none of google, ")
-    assert "\n" not in line
-
-
-def test_a_variable_overrides_one_limit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file.write_text("limits: {default: {connections: 3, messages_per_second: 1.5}}")
-    monkeypatch.setenv("POSTROAD_LIMITS__DEFAULT__CONNECTIONS", "7")
-    monkeypatch.setenv("POSTROAD_LANES", "[{name: otp, match: {tenants: 'a,b'}}]")
-
-    settings = load_settings(file)
-
-    default = settings.limits.default
-    assert (default.connections, default.messages_per_second) == (7, 1.5)
-    assert [lane.name for lane in settings.lanes] == ["otp", "default"]
-    assert settings.lanes[0].match.tenants == ("a", "b")
-
-
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
@@ -356,12 +275,14 @@ def test_a_list_of_one_needs_no_mark_in_a_variable(monkeypatch: pytest.MonkeyPat
 
 def test_sections_in_a_variable_are_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROAD_ROUTER__ROUTES", '[{"domains": ["a.b"], "hosts": ["h:26"]}]')
+    monkeypatch.setenv("POSTROAD_DELIVERY__UNCERTAIN_BY_TENANT", "{bank: hold}")
     monkeypatch.setenv("POSTROAD_INGRESS__TLS__CERTIFICATE", "/crt")
     monkeypatch.setenv("POSTROAD_INGRESS__TLS__KEY", "/key")
 
     settings = load_settings(None)
 
     assert settings.router.routes[0].hosts == ("h:26",)
+    assert settings.delivery.uncertain_by_tenant == {"bank": "hold"}
     assert settings.ingress.tls is not None
     assert settings.ingress.tls.key == Path("/key")
 

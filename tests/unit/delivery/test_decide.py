@@ -1,0 +1,102 @@
+"""Every recipient of an attempt goes exactly one way on, whatever became of the others."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.delivery.custody import successors
+from services.delivery.decide import decide
+from shared.broker.interface import ParkReason
+from shared.broker.parking import REASON
+from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.messages.codec import decode
+from shared.messages.model import Content, DeliveryJob, Recipient
+from shared.messages.outcome import Deferred, Delivered, Failed, Unknown
+from shared.settings.model import DeliverySettings
+from shared.settings.sending import Uncertain
+from shared.smtp.replies import Reply
+
+OK = Delivered(Reply(250, "2.0.0", "ok"))
+LATER = Deferred(Reply(450, "4.2.0", "later"))
+NO = Failed(Reply(550, "5.1.1", "no"), "mailbox")
+LOST = Unknown(Reply(421, "4.4.2", "lost"))
+OUTCOMES = st.lists(st.sampled_from([OK, LATER, NO, LOST]), min_size=1, max_size=8)
+POLICIES = st.sampled_from(list(Uncertain))
+ENDS = 72 * 3600.0
+
+
+def job(count: int, reverse_path: str = "s@a.test", attempt: int = 4) -> DeliveryJob:
+    recipients = tuple(Recipient(f"r{number}@b.test") for number in range(count))
+    content = Content(9, blob="B")
+    return DeliveryJob(
+        "J",
+        "M",
+        0.0,
+        reverse_path,
+        recipients,
+        content,
+        "b.test",
+        (),
+        share=3,
+        attempt=attempt,
+        tenant="bank",
+    )
+
+
+@given(OUTCOMES, POLICIES, st.booleans())
+def test_a_recipient_is_done_retried_held_or_failed(
+    outcomes: list[Delivered | Deferred | Failed | Unknown], policy: Uncertain, late: bool
+) -> None:
+    settings = DeliverySettings(uncertain=policy)
+    now = ENDS + 1 if late else 1.0
+    decision = decide(job(len(outcomes)), outcomes, now, settings)
+    done = [who for who, _ in decision.delivered]
+    failed = [who for who, _ in decision.failed]
+    again = list(decision.retry.recipients) if decision.retry else []
+    aside = [who for who, _ in decision.uncertain] if policy is not Uncertain.RETRY else []
+    ways = done + failed + again + aside
+    assert sorted(who.address for who in ways) == [f"r{n}@b.test" for n in range(len(outcomes))]
+    assert len(decision.uncertain) == outcomes.count(LOST)
+    assert not (late and again)
+
+
+@given(OUTCOMES, POLICIES, st.sampled_from(["", "s@a.test"]))
+def test_what_goes_on_holds_the_whole_share_of_the_content(
+    outcomes: list[Delivered | Deferred | Failed | Unknown], policy: Uncertain, reverse_path: str
+) -> None:
+    one = job(len(outcomes), reverse_path)
+    decision = decide(one, outcomes, 1.0, DeliverySettings(uncertain=policy))
+    following = successors(one, "lane", decision, b"", now=1.0, hostname="mta.test")
+    heirs = [
+        heir
+        for message in following.messages
+        if message.queue != ACCEPTED and isinstance(heir := decode(message.body), DeliveryJob)
+    ]
+    assert following.ended == (not heirs)
+    assert not heirs or sum(heir.blob_share for heir in heirs) == one.blob_share
+    assert len({heir.id for heir in heirs}) == len(heirs)
+    assert {message.queue for message in following.messages} <= {DUE, PARKED, ACCEPTED}
+
+
+def test_only_those_of_whom_nothing_is_known_are_held() -> None:
+    one = job(4)
+    settings = DeliverySettings(uncertain_by_tenant={"bank": Uncertain.HOLD})
+    decision = decide(one, (OK, LATER, NO, LOST), 1.0, settings)
+    following = successors(one, "lane", decision, b"", now=1.0, hostname="mta.test")
+    (parked,) = (message for message in following.messages if message.queue == PARKED)
+    held = decode(parked.body)
+    assert parked.headers[REASON] == "uncertain"
+    assert isinstance(held, DeliveryJob)
+    assert held.recipients == (Recipient("r3@b.test"),)
+    assert following.parked == (ParkReason.UNCERTAIN,)
+
+
+def test_a_redelivered_job_holds_its_recipients_under_the_same_id() -> None:
+    one, settings = job(1), DeliverySettings(uncertain=Uncertain.HOLD)
+    decision = decide(one, (LOST,), 1.0, settings)
+    first, second = (
+        successors(one, "lane", decision, b"", now=now, hostname="mta.test").messages[0].message_id
+        for now in (1.0, 2.0)
+    )
+    assert first == second != one.id
