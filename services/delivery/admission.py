@@ -22,34 +22,6 @@ QUICK = 1.0
 """Seconds that a job may wait however crowded the queue is that it came from."""
 SHARE = 2
 """A site may hold so many times what is left of a queue's prefetch: some is always left."""
-AHEAD = 1.0
-"""Seconds before the time of its first message that a connection may be opened."""
-PATIENCE = 10.0
-"""Seconds after which a route that waits gets the connection of another that is still busy."""
-SWEEP = 1.0
-"""Seconds from one look at what a site holds to the next."""
-QUICK = 1.0
-"""Seconds that a job may wait however crowded the queue is that it came from."""
-SHARE = 2
-"""A site may hold so many times what is left of a queue's prefetch: some is always left."""
-AHEAD = 1.0
-"""Seconds before the time of its first message that a connection may be opened."""
-PATIENCE = 10.0
-"""Seconds after which a route that waits gets the connection of another that is still busy."""
-QUICK = 1.0
-"""Seconds that a job may wait however crowded the queue is that it came from."""
-SHARE = 2
-"""A site may hold so many times what is left of a queue's prefetch: some is always left."""
-AHEAD = 1.0
-"""Seconds before the time of its first message that a connection may be opened."""
-PATIENCE = 10.0
-"""Seconds after which a route that waits gets the connection of another that is still busy."""
-SHARE = 2
-"""A site may hold so many times what is left of a queue's prefetch: some is always left."""
-AHEAD = 1.0
-"""Seconds before the time of its first message that a connection may be opened."""
-PATIENCE = 10.0
-"""Seconds after which a route that waits gets the connection of another that is still busy."""
 
 
 class Admission:

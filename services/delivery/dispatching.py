@@ -15,13 +15,16 @@ AHEAD = 1.0
 """Seconds before the time of its first message that a connection may be opened."""
 PATIENCE = 10.0
 """Seconds after which a route that waits gets the connection of another that is still busy."""
-PATIENCE = 10.0
-"""Seconds after which a route that waits gets the connection of another that is still busy."""
 MINUTE = 60.0
 
 
 class Dispatching(Admission):
-    """Decides for one site at a time."""
+    """Decides for one site at a time; all sites together have at most `most` connections."""
+
+    def __init__(self, idle_timeout: float, most: int) -> None:
+        super().__init__(idle_timeout)
+        self._room = most
+        self._starved: dict[Site, None] = {}
 
     def _dispatch(self, site: Site, now: float) -> None:
         if site.partition.paused:
@@ -73,6 +76,9 @@ class Dispatching(Admission):
         if site.connections >= site.allowed:
             self._make_room(site)
             return False
+        if self._room <= 0:
+            self._starve(site)
+            return False
         if site.own:
             item = site.own.popleft()
             route = site.route(item.route)
@@ -93,6 +99,7 @@ class Dispatching(Admission):
         connection = Connection(site, route, item, now)
         if site.connections == len(site.idle) + site.closing:
             site.last = now
+        self._room -= 1
         site.connections += 1
         site.opening[connection] = None
         site.trying += 1
@@ -155,6 +162,9 @@ class Dispatching(Admission):
         connection.site.closing += 1
 
     def _rest(self, connection: Connection, now: float) -> None:
+        if self._starved and not connection.site.waiting:
+            self._close(connection)
+            return
         connection.state = State.IDLE
         connection.since = now
         connection.route.idle.append(connection)
@@ -197,11 +207,32 @@ class Dispatching(Admission):
         route.opening -= 1
         site.window.record(now, connection.tries)
 
+    def _starve(self, site: Site) -> None:
+        """The worker has all the connections it may have: the site gets the next that ends."""
+        if site in self._starved:
+            return
+        self._starved[site] = None
+        while self._idle:
+            connection = self._idle.popleft()[1]
+            connection.listed = False
+            if connection.state is State.IDLE:
+                connection.site.leave_idle(connection)
+                self._close(connection)
+                return
+
+    def _feed(self, now: float) -> None:
+        """Connections have ended: the sites that waited for one go on, in their order."""
+        while self._room > 0 and self._starved:
+            site = next(iter(self._starved))
+            del self._starved[site]
+            self._dispatch(site, now)
+
     def _gone(self, connection: Connection, now: float) -> None:
         site, route = connection.site, connection.route
         if connection.state is State.CLOSING:
             site.closing -= 1
         connection.state = State.CLOSED
+        self._room += 1
         site.connections -= 1
         route.connections -= 1
         if not route.connections:

@@ -23,6 +23,7 @@ from shared.content.interface import ContentStore
 from shared.content.store import open_store
 from shared.dns.interface import Resolver
 from shared.dns.resolver import DnspythonResolver
+from shared.open_files import allow_connections
 from shared.plan.lanes import lane_names
 from shared.plan.providers import provider_names
 from shared.settings.load import ConfigError
@@ -44,6 +45,7 @@ class DeliveryService:
         lanes: Collection[str] | None = None,
     ) -> None:
         delivery = settings.delivery
+        self._most = delivery.max_connections
         self._placing = Placing(settings, lanes)
         self._handling = Handling(settings, store, self._placing)
         timeouts = Limits(Times.of(delivery.timeouts))
@@ -53,6 +55,7 @@ class DeliveryService:
             self._placing.limits_of,
             delivery.idle_timeout / 1000,
             metrics.throttled_by(provider_names(settings.providers)),
+            self._most,
         )
         self._handling.attach(self._pool)
         prefetch = queue_prefetch(delivery.prefetch, len(self._placing.partitions()))
@@ -66,6 +69,7 @@ class DeliveryService:
 
     async def start(self) -> None:
         """Join those that serve the same lanes."""
+        allow_connections(self._most)
         self._ownership.start()
 
     def set_limits(self, limits: LimitsSettings) -> None:

@@ -10,6 +10,8 @@ With heartbeats of length H it holds that
 - a partition is given up only to one who may take it at once, and taken only when nobody who
   lives claims it. So two claim one only if they did not hear each other: the first word that
   gets through ends it, and meanwhile the broker serves its queues to one of them;
+- who comes while the broker lets nothing through stands by for everything after 3 H: in an alarm
+  its consumers may be what ends it, and the broker serves no queue to two. Its claims give way;
 - who was silent for 2.5 H, since it was stopped or starved, gives all up as the first thing it
   does: others count it dead. After 1.5 H it is joining again.
 """
@@ -31,6 +33,8 @@ LATE = 1.5
 """Heartbeats of silence after which others may count us dead, if one heartbeat was lost as well."""
 LISTENING = 1.25
 """Heartbeats for which a newcomer listens: each other one speaks at least once in that time."""
+STAND_BY = 3
+"""Heartbeats for which a newcomer waits to hear anything."""
 PAUSES = 20
 """At most so many announcements are made in the time of one heartbeat."""
 
@@ -60,7 +64,7 @@ class Membership:
         self._listening = inf
         self._claims: set[Partition] = set()
         self._giving: set[Partition] = set()
-        self._now = self._announced = now
+        self._now = self._announced = self._heard = now
         self._greeted = -inf
         self._sequence = 0
         self._due_soon = True
@@ -123,7 +127,19 @@ class Membership:
             self._join()
         if not hearing:
             self._announced = now
+            actions += self._stand_by()
+        else:
+            self._heard = now
         return actions
+
+    def _stand_by(self) -> list[Action]:
+        deaf = self._now - self._heard >= STAND_BY * self._beat
+        if not deaf or self._claims or self._phase is not _Phase.JOINING:
+            return []
+        everything = {
+            Partition(lane, n) for lane, count in self._lanes.items() for n in range(count)
+        }
+        return self._take(everything, fresh=False)
 
     def _join(self) -> None:
         waiting = self._phase is _Phase.JOINING and self._listening == inf
@@ -193,14 +209,14 @@ class Membership:
             partitions = [Partition(lane, number) for number in range(count)]
             yield assign(partitions, workers - absent, holders)
 
-    def _take(self, partitions: Iterable[Partition]) -> list[Action]:
+    def _take(self, partitions: Iterable[Partition], *, fresh: bool = True) -> list[Action]:
         taken = sorted(partitions)
         self._claims.update(taken)
         self._due_soon |= bool(taken)
         return [
             Take(
                 partition,
-                not self._peers.lost(partition, self._now),
+                fresh and not self._peers.lost(partition, self._now),
                 self._peers.bequest(partition, self._now),
             )
             for partition in taken

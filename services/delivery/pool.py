@@ -38,7 +38,7 @@ _NO_TIME = Deferred(Reply(451, "4.3.2", "The limits of the site left no time for
 
 
 class Pool:
-    """The scheduler's shell. `idle_timeout` in seconds."""
+    """The scheduler's shell. `idle_timeout` in seconds; `most` connections at a time."""
 
     def __init__(
         self,
@@ -46,9 +46,10 @@ class Pool:
         limits_of: Callable[[DeliveryJob], Limits],
         idle_timeout: float,
         throttled: Mapping[str, Callable[[float], None]],
+        most: int,
     ) -> None:
         self._tools = tools
-        self._scheduler = Scheduler(limits_of, idle_timeout)
+        self._scheduler = Scheduler(limits_of, idle_timeout, most)
         self._throttled = throttled
         self._lines: dict[Connection, Line] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -62,6 +62,7 @@ class Scheduler(Serving):
         """Whether a job that comes need not wait for anything: what `_dispatch` would find out."""
         return not (
             site.pace is not None
+            or self._room <= 0
             or site.connections >= site.allowed
             or site.count[0]
             or site.count[1]
@@ -132,6 +133,7 @@ class Scheduler(Serving):
                 site.back_off(route, now + wait, cause)
         self._gone(connection, now)
         self._dispatch(site, now)
+        self._feed(now)
 
     def over(self, connection: Connection, now: float, *, usable: bool) -> None:
         """A transaction is over, and so is its job unless it goes on by `again`."""
@@ -184,6 +186,7 @@ class Scheduler(Serving):
         self._let_go(connection)
         self._gone(connection, now)
         self._dispatch(site, now)
+        self._feed(now)
 
     def _take_back(self, connection: Connection, item: Waiting) -> None:
         """The connection was lost before its job could begin."""

@@ -15,8 +15,10 @@ from shared.plan.limits import Limits
 class Serving(Dispatching):
     """The sites by partition. `limits_of` finds the limits of a site by a job's sample."""
 
-    def __init__(self, limits_of: Callable[[Any], Limits], idle_timeout: float) -> None:
-        super().__init__(idle_timeout)
+    def __init__(
+        self, limits_of: Callable[[Any], Limits], idle_timeout: float, most: int = 2000
+    ) -> None:
+        super().__init__(idle_timeout, most)
         self._limits_of = limits_of
         self._partitions: dict[Partition, PartitionState] = {}
         self._residual: dict[tuple[Partition, str], int] = {}

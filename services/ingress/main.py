@@ -6,7 +6,6 @@ from services.ingress.acceptance import Acceptance
 from services.ingress.authentication import Authentication
 from services.ingress.context import Context
 from services.ingress.credentials import Authenticator, load_credentials
-from services.ingress.files import allow_sessions
 from services.ingress.listener import Listener, bind_all
 from services.ingress.policy import listener_rules
 from services.ingress.sessions import Sessions
@@ -15,6 +14,7 @@ from services.ingress.tls import server_context
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
 from shared.content.store import open_store
+from shared.open_files import allow_connections
 from shared.settings.model import Settings
 
 PATIENCE = 0.6
@@ -52,7 +52,7 @@ class Ingress:
     async def start(self) -> None:
         """Bind every address, then accept. Raises `ConfigError` for one that cannot be had."""
         sockets = bind_all(self._settings.ingress.listeners)
-        allow_sessions(self._settings.ingress.max_connections)
+        allow_connections(self._settings.ingress.max_connections)
         self._sessions.start()
         for listener, sock in zip(self._listeners, sockets, strict=True):
             self.addresses.append(await listener.start(sock))

@@ -244,6 +244,12 @@ class DeliverySettings(Section):
         parse_duration_ms("72h"),
         description="A recipient still undelivered after this time gets a failure DSN.",
     )
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        2000,
+        json_schema_extra=in_units("connections"),
+        description="Connections one delivery worker has to all sites together. Each is an open "
+        "file; sites beyond that wait for one.",
+    )
     idle_timeout: Duration = Field(
         parse_duration_ms("5s"), description="A connection without work is closed after this time."
     )

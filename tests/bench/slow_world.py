@@ -90,7 +90,9 @@ async def _run(place: Place, world: World, workers: int, messages: int) -> Speed
     async with AsyncExitStack() as stack:
         for pipeline in pipelines:
             stack.push_async_callback(pipeline.abort)
-            await pipeline.start(["delivery"])
+            # Through the router come again jobs that a worker gives back.
+            beside = ["router"] if pipeline is pipelines[0] else []
+            await pipeline.start([*beside, "delivery"])
         await asyncio.sleep(SETTLE_SECONDS)
         await queue_jobs(pipelines[0].config, targets.items(), OCTETS)
         pids = [pipeline.pid("delivery") for pipeline in pipelines]

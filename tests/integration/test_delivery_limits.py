@@ -49,7 +49,7 @@ class LimitedRig(Rig):
         opener = Opener(settings, Loopback(), random.Random(1))
         throttled = metrics.throttled_by(["other"])
         tools = Tools(limits, opener, self.handling)
-        self.pool = Pool(tools, placing.limits_of, 5.0, throttled)
+        self.pool = Pool(tools, placing.limits_of, 5.0, throttled, 100)
         self.handling.attach(self.pool)
         self.partitions = Partitions(self.broker, self.pool, self.handling.handle, 100)
 

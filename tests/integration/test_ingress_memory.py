@@ -7,7 +7,7 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from services.ingress.files import allow_sessions
+from shared.open_files import allow_connections
 from tests.support.smtp_client import SmtpClient
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ async def test_two_thousand_idle_sessions_and_an_endless_line_take_little(tmp_pa
         stderr=asyncio.subprocess.DEVNULL,
     )
     assert process.stdout is not None
-    allow_sessions(SESSIONS)  # as many files for the clients here
+    allow_connections(SESSIONS)  # as many files for the clients here
     try:
         port = await read_port(process.stdout)
         async with AsyncExitStack() as stack:

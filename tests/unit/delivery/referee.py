@@ -53,11 +53,14 @@ class Seen:
 class Referee:
     """A scheduler with a clock. Each broken promise is an AssertionError."""
 
-    def __init__(self, limits: Callable[[str], Limits], prefetch: int = 64) -> None:
+    def __init__(
+        self, limits: Callable[[str], Limits], prefetch: int = 64, most: int = 1000
+    ) -> None:
+        self.most = most
         self.limits = limits
         self.prefetch = prefetch
         self.now = 1000.0
-        self.scheduler = Scheduler(limits, idle_timeout=5.0)
+        self.scheduler = Scheduler(limits, idle_timeout=5.0, most=most)
         self.life: dict[Waiting, Life] = {}
         self.sites: defaultdict[str, Seen] = defaultdict(Seen)
         self.residual: Counter[str] = Counter()
@@ -215,6 +218,7 @@ class Referee:
         seen, limits = self.sites[item.site], self.limits(item.site)
         seen.connections[connection] = Watched(item.site, self.now)
         assert len(seen.connections) + self.residual[item.site] <= limits.connections
+        assert sum(len(site.connections) for site in self.sites.values()) <= self.most
         self._a_minute(item.site)
 
     def _a_minute(self, site: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.delivery.actions import Action, Announce, Died, GiveUp, Why
+from services.delivery.actions import Action, Announce, Died, GiveUp, Take, Why
 from services.delivery.heartbeats import Heartbeat
 from services.delivery.membership import LISTENING, Membership
 from services.delivery.peers import DEAD_AFTER
@@ -350,3 +350,25 @@ def test_a_longer_heartbeat_of_another_is_waited_for() -> None:
     settled(swarm)
     assert swarm.died == []
     assert swarm.longest_shared == 0
+
+
+def test_a_newcomer_that_hears_nothing_stands_by_for_everything_and_gives_way() -> None:
+    one = Membership("one", {"bulk": 4}, heartbeat=1.0, now=0.0)
+    actions: list[Action] = []
+    for step in range(40):
+        assert step >= 12 or not actions
+        actions += one.wake(step / 4, hearing=False)
+    assert [take.partition.number for take in taken(actions)] == [0, 1, 2, 3]
+    assert not any(take.fresh for take in taken(actions))
+
+    one.wake(10.0, hearing=True)
+    word = Heartbeat("other", 1, 1000, {"bulk": 4}, {"bulk": (0, 1, 2, 3)})
+    assert [give.partition.number for give in ended(one.hear(word, 10.1))] == [0, 1, 2, 3]
+
+
+def taken(actions: Sequence[Action]) -> list[Take]:
+    return [action for action in actions if isinstance(action, Take)]
+
+
+def ended(actions: Sequence[Action]) -> list[GiveUp]:
+    return [action for action in actions if isinstance(action, GiveUp)]

@@ -170,6 +170,21 @@ def test_few_connections_are_opened_to_a_site_that_has_not_answered() -> None:
     assert len(one.sites["a"].connections) > 5
 
 
+def test_a_site_gets_the_next_connection_of_the_worker_when_it_has_no_more_to_open() -> None:
+    one = Referee(lambda _: Limits(), most=2)
+    one.take()
+    first, second = one.arrive("a"), one.arrive("b")
+    for connection in list(one.opening):
+        one.opened(connection)
+    third, fourth = one.arrive("c"), one.arrive("d")
+    assert not one.opening
+    one.over(next(iter(one.busy)))
+    one.closed(next(iter(one.closing)))
+    assert list(one.opening.values()) == [third]
+    assert one.life[fourth] is Life.WAITING
+    assert (one.life[first], one.life[second]) == (Life.OVER, Life.BEGUN)
+
+
 def test_what_former_owners_have_open_counts() -> None:
     lane, number = PARTITION
     one = Referee(lambda _: Limits(connections=3))

@@ -29,7 +29,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.table: dict[str, Limits] = {}
-        self.referee = Referee(lambda site: self.table[site])
+        self.referee = Referee(lambda site: self.table[site], most=5)
         self.serving = False
 
     @initialize(first=limits, second=limits, fresh=st.booleans())

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.ingress.files import OTHERS, allow_sessions
+from shared.open_files import OTHERS, allow_connections
 
 
 @pytest.fixture
@@ -17,12 +17,12 @@ def hard() -> Iterator[int]:
 
 
 def test_the_limit_is_raised_to_what_is_needed(hard: int) -> None:
-    allow_sessions(500)
+    allow_connections(500)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (500 + OTHERS, hard)
-    allow_sessions(10)
+    allow_connections(10)
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 500 + OTHERS
 
 
 def test_no_more_is_taken_than_the_process_may_have(hard: int) -> None:
-    allow_sessions(hard)
+    allow_connections(hard)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)

@@ -1,4 +1,4 @@
-"""Open files: each session is one, and the usual limit is smaller than `max_connections`."""
+"""Open files: each connection is one, and the usual limit is smaller than what we permit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import resource
 from shared.logs import get_logger
 
 OTHERS = 256
-"""Files for everything but sessions: queues, contents, logs, metrics."""
+"""Files for everything but connections: queues, contents, logs, metrics."""
 
 
-def allow_sessions(sessions: int) -> None:
+def allow_connections(connections: int) -> None:
     """Raise this process's own limit as far as it may and has to; a warning if that is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = sessions + OTHERS
+    needed = connections + OTHERS
     if soft >= needed or soft == resource.RLIM_INFINITY:
         return
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
