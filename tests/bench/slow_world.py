@@ -73,8 +73,12 @@ def measure(brokers: Brokers, quick: bool) -> list[Speed]:
 
 def _worker(place: Place, world: World, number: int) -> Pipeline:
     """A delivery worker: a configuration of its own for its port, else the same as the others."""
+    routes = [
+        {"domains": [f"s{site}.example"], "hosts": [world.hosts(site)]} for site in range(SITES)
+    ]
     settings: dict[str, Any] = {
         "delivery": {bound_by(): AT_A_TIME},
+        "router": {"routes": routes},
         "limits": {"default": {"connections": SITE_CONNECTIONS}},
         "content_store": {"url": f"file://{place.folder}/content"},
     }
