@@ -16,7 +16,7 @@ from shared.broker.interface import (
     Refused,
     Unavailable,
 )
-from shared.broker.topology import PARKED
+from shared.broker.topology import ACCEPTED, PARKED, entrance
 from shared.settings.model import BrokerSettings
 from tests.conformance.harness import (
     LIMIT,
@@ -306,6 +306,24 @@ async def test_what_was_confirmed_survives_a_power_cut_of_the_broker(
     await broker.wait_usable(PATIENCE)
     broker.consume(WORK, 10, inbox)
     assert {delivery.message_id for delivery in await inbox.take(50)} == set(names)
+
+
+async def test_what_a_queue_that_was_just_declared_confirmed_survives_a_kill(
+    url: str, rabbitmq_node: RabbitNode
+) -> None:
+    broker = AmqpBroker(BrokerSettings(url=url), entrance(), "faults")
+    await broker.start()
+    await broker.wait_usable(PATIENCE)
+    for queue in (ACCEPTED, PARKED):  # which of them is the newer one is left to chance
+        await publish(broker, queue, queue=queue)
+    await asyncio.to_thread(rabbitmq_node.kill9)
+    await asyncio.to_thread(rabbitmq_node.start)
+    await broker.wait_usable(PATIENCE)
+    for queue in (ACCEPTED, PARKED):
+        inbox = Inbox(acknowledge=True)
+        broker.consume(queue, 10, inbox)
+        assert (await inbox.next()).message_id == queue
+    await broker.close()
 
 
 async def test_what_is_parked_is_counted_by_its_reason(broker: AmqpBroker) -> None:

@@ -59,7 +59,7 @@ class Publishing:
 
     def opened(self, connection: Any) -> None:
         """See `Work.opened`."""
-        self._declaration.ensure_recorded(connection)
+        self._declaration.ensure_lasting(connection)
         channel = connection.channel()
         channel.auto_decode = False
         channel.confirm_select()

@@ -10,8 +10,10 @@ not keep its thread from reading why. Only TLS, and a wait for an answer, write 
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -30,12 +32,15 @@ COPY_BYTES = 32_768
 
 _FRAME = struct.Struct(">BHI")
 _END = 0xCE
+_HEARTBEAT = 8
 
 
 class _Buffered:
     """Mixed into a transport of py-amqp: buffered reads, and writes that wait for `flush`."""
 
     sock: Any
+    answer_seconds = 30.0
+    """For which heartbeats may come instead of an answer: a queue without a leader never answers."""
 
     def _setup_transport(self) -> None:
         super()._setup_transport()  # type: ignore[misc]
@@ -43,7 +48,17 @@ class _Buffered:
         self._offset = 0
         self._kept: deque[bytes | memoryview] = deque()
         self._holding = False
+        self._answer_by = math.inf
         self._write = self._write_or_keep
+
+    def read_frame(self, *arguments: Any) -> tuple[int, int, bytes]:
+        """Wait for a frame. Raises TimeoutError when the broker lives and does not answer."""
+        frame: tuple[int, int, bytes] = super().read_frame(*arguments)  # type: ignore[misc]
+        if frame[0] != _HEARTBEAT:
+            self._answer_by = time.monotonic() + self.answer_seconds
+        elif time.monotonic() > self._answer_by:
+            raise TimeoutError("the broker lives, but does not answer")
+        return frame
 
     def _read(self, n: int, initial: bool = False, *_: Any) -> bytes:
         # py-amqp waits for an answer: the question must be on its way.
@@ -132,6 +147,7 @@ class _Buffered:
         return len(octets)
 
     def _write_or_keep(self, octets: bytes | memoryview) -> None:
+        self._answer_by = time.monotonic() + self.answer_seconds
         # A copy: py-amqp uses its buffer again for the next frame.
         self._kept.append(bytes(octets))
         if not self._holding:

@@ -19,6 +19,9 @@ class Declared(Declaration):
     def ensure(self, connection: Any) -> None:
         pass
 
+    def ensure_lasting(self, connection: Any) -> None:
+        pass
+
     def renew(self, connection: Any) -> None:
         self.renewed += 1
 

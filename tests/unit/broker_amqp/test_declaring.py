@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from shared.broker.amqp.declaring import DECLARING_CHANNELS, Declaration, declare
-from shared.broker.topology import build_topology
+from shared.broker.topology import build_topology, entrance
 
 EIGHT_LANES = build_topology([60_000], {f"lane{number}": 8 for number in range(8)})
 
@@ -17,6 +17,7 @@ class Server:
 
     def __init__(self) -> None:
         self.declared: Counter[str] = Counter()
+        self.fences: list[int] = []
         self.waits = 0
         self.open = 0
 
@@ -39,9 +40,15 @@ class Server:
     def basic_qos(self, *_: Any) -> None:
         self.waits += 1
 
-    def queue_declare(self, name: str, *, nowait: bool, **_: Any) -> None:
+    def queue_declare(self, name: str, *, nowait: bool = False, **_: Any) -> None:
+        if name.startswith("postroad.fence."):
+            self.fences.append(sum(self.declared.values()))
+            return
         self.declared[name] += 1
         self.waits += not nowait
+
+    def queue_delete(self, name: str) -> None:
+        assert name.startswith("postroad.fence.")
 
 
 def test_hundreds_of_queues_are_declared_once_each_in_a_few_round_trips() -> None:
@@ -77,3 +84,15 @@ def test_after_a_lost_connection_all_is_declared_again_and_a_missing_queue_at_on
     declaration.ensure(server)
     declaration.renew(server)
     assert set(server.declared.values()) == {3}
+
+
+def test_whatever_is_declared_is_fenced_before_anything_is_published() -> None:
+    server, declaration = Server(), Declaration(entrance())
+    every = len(entrance().names())
+    declaration.ensure_lasting(server)
+    declaration.ensure_lasting(server)
+    assert server.fences == [every]
+    declaration.doubt()
+    declaration.ensure_lasting(server)
+    declaration.renew(server)
+    assert server.fences == [every, 2 * every, 3 * every]

@@ -153,3 +153,17 @@ def test_decrypted_octets_that_wait_in_the_tls_layer_are_told(
 
     transport.sock = Decrypted()
     assert transport.has_more()
+
+
+def test_a_broker_that_only_sends_heartbeats_does_not_hold_who_waits_for_an_answer(
+    ends: tuple[Any, socket.socket],
+) -> None:
+    transport, theirs = ends
+    transport.answer_seconds = 0.0
+    beat = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+    theirs.sendall(beat + frame(b"something") + beat)
+    assert transport.read_frame()[0] == 8  # nothing was asked yet
+    transport._write(b"question")
+    assert transport.read_frame()[2] == b"something"
+    with pytest.raises(TimeoutError, match="does not answer"):
+        transport.read_frame()
