@@ -110,7 +110,6 @@ def fence(connection: Any) -> None:
     channel.close()
 
 
-
 def record(connection: Any, lanes: Iterable[str], patience: float = 0.0) -> frozenset[str]:
     """Add `lanes` to the record; returns all that is on it.
 
