@@ -40,7 +40,7 @@ class _Buffered:
 
     sock: Any
     answer_seconds = 30.0
-    """For which heartbeats may come instead of an answer: a queue without a leader never answers."""
+    """While heartbeats may come instead of an answer: a queue without a leader never answers."""
 
     def _setup_transport(self) -> None:
         super()._setup_transport()  # type: ignore[misc]
