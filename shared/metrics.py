@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import Counter, Gauge, disable_created_metrics
 
 from shared.broker.interface import ParkReason
+from shared.tally import TalliedCounter, TalliedGauge, TalliedHistogram
 
 disable_created_metrics()
 
@@ -30,23 +31,27 @@ GIVEN_BACK = ("limit", "late", "moved")
 REFUSALS = ("syntax", "auth", "relay", "size", "content", "recipients", "ours", "blocked", "load")
 
 
-def _known(metric: Counter | Histogram, values: Iterable[str]) -> None:
+def _known(metric: Counter | TalliedCounter | TalliedHistogram, values: Iterable[str]) -> None:
     for value in values:
         metric.labels(value)
 
 
-accepted_messages = Counter("postroad_accepted_messages", "Transactions answered 250.")
+accepted_messages = TalliedCounter(
+    "postroad_accepted_messages", "Transactions answered 250."
+).labels()
 refused_messages = Counter(
     "postroad_refused_messages", "Transactions or commands refused, by reason.", ["reason"]
 )
 sessions = Gauge("postroad_ingress_sessions", "SMTP sessions that are open.")
-publish_seconds = Histogram(
-    "postroad_publish_seconds", "From publish to its confirm.", buckets=SECONDS
-)
+publish_seconds = TalliedHistogram(
+    "postroad_publish_seconds", "From publish to its confirm.", SECONDS
+).labels()
 publish_failures = Counter("postroad_publish_failures", "Publishes not confirmed.", ["error"])
-routed_jobs = Counter("postroad_routed_jobs", "Delivery jobs published by the router.")
-delivery_attempts = Counter(
-    "postroad_delivery_attempts", "Recipients attempted, by outcome.", ["outcome"]
+routed_jobs = TalliedCounter(
+    "postroad_routed_jobs", "Delivery jobs published by the router."
+).labels()
+delivery_attempts = TalliedCounter(
+    "postroad_delivery_attempts", "Recipients attempted, by outcome.", "outcome"
 )
 retries = Counter("postroad_retries", "Jobs sent to a retry step.", ["step"])
 failures = Counter("postroad_failures", "Recipients given up, by class of reason.", ["reason"])
@@ -57,8 +62,8 @@ parked_messages = Counter(
 given_back_jobs = Counter(
     "postroad_given_back_jobs", "Jobs that come again later, without an attempt.", ["reason"]
 )
-throttled_seconds = Counter(
-    "postroad_throttled_seconds", "Time that jobs waited because of a limit.", ["provider"]
+throttled_seconds = TalliedCounter(
+    "postroad_throttled_seconds", "Time that jobs waited because of a limit.", "provider"
 )
 uncertain_outcomes = Counter(
     "postroad_uncertain_outcomes",
@@ -68,13 +73,15 @@ uncertain_outcomes = Counter(
 tls_handshakes = Counter(
     "postroad_tls_handshakes", "TLS with next hops: full, resumed, or failed.", ["result"]
 )
-in_flight = Gauge("postroad_in_flight_jobs", "Jobs or mails this process holds unsettled.")
+in_flight = TalliedGauge(
+    "postroad_in_flight_jobs", "Jobs or mails this process holds unsettled."
+).labels()
 pool_connections = Gauge("postroad_pool_connections", "Open connections to next hops.")
-queue_seconds = Histogram(
+queue_seconds = TalliedHistogram(
     "postroad_queue_seconds",
     "From acceptance to the final outcome of a recipient.",
-    ["outcome"],
-    buckets=QUEUE_SECONDS,
+    QUEUE_SECONDS,
+    "outcome",
 )
 members = Gauge("postroad_members", "Delivery workers of a lane that this one knows of.", ["lane"])
 owned_partitions = Gauge("postroad_owned_partitions", "Partitions served here.", ["lane"])

@@ -280,7 +280,7 @@ async def test_what_is_refused_and_accepted_is_counted(ingress: RunningIngress) 
     def count(reason: str) -> float:
         return float(metrics.refused_messages.labels(reason)._value.get())
 
-    accepted = metrics.accepted_messages._value.get()
+    accepted = metrics.accepted_messages.value
     sessions = metrics.sessions._value.get()
     before = {reason: count(reason) for reason in metrics.REFUSALS}
     async with SmtpClient(ingress.port) as client:
@@ -290,7 +290,7 @@ async def test_what_is_refused_and_accepted_is_counted(ingress: RunningIngress) 
         await client.send("a@b.test", ["c@d.test"], b"x\ny\r\n")
         ingress.broker.fail(Refused("full"))
         await client.send("a@b.test", ["c@d.test"], b"x\r\n")
-    assert metrics.accepted_messages._value.get() == accepted + 1
+    assert metrics.accepted_messages.value == accepted + 1
     gone = {reason: count(reason) - before[reason] for reason in metrics.REFUSALS}
     assert {reason for reason, number in gone.items() if number == 1} == {
         "syntax",
