@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from services.delivery.classify import Stage, classify
 from services.delivery.client import CLOSING, PipelinedProtocol
-from services.delivery.dialogue import Said, talk
+from services.delivery.dialogue import Said, talk, talk_on
 from services.delivery.envelope import envelope_commands, obstacle
+from services.delivery.straight import Begun
 from services.delivery.upload import Times
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Failed, Outcome, Unknown
@@ -63,6 +64,14 @@ async def transact(
         return _undecided(link.loss or _CLOSED, len(job.recipients))
     said = await talk(link, offered, envelope_commands(job, offered), content, limits.times)
     return judge(said, link.loss, len(job.recipients))
+
+
+async def transact_on(
+    link: PipelinedProtocol, begun: Begun, content: bytes, limits: Limits
+) -> Result:
+    """As `transact`, for a transaction that was begun."""
+    said = await talk_on(link, begun.replies, begun.final, content, limits.times)
+    return judge(said, link.loss, len(begun.job.recipients))
 
 
 _CLOSED = Reply(CLOSING, "4.4.2", "The connection is to be closed")

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aiosmtplib import SMTPResponse, SMTPServerDisconnected
 from aiosmtplib.protocol import SMTPProtocol
@@ -28,14 +29,14 @@ def _nobody() -> None:
 
 
 class _Batch:
-    """Replies that are waited for together."""
+    """Replies that are waited for together; `done` is called with all of them."""
 
-    __slots__ = ("future", "patient", "replies", "seconds")
+    __slots__ = ("done", "patient", "replies", "seconds")
 
     def __init__(
-        self, future: asyncio.Future[list[Reply]], seconds: Sequence[float], patient: bool
+        self, done: Callable[[list[Reply]], None], seconds: Sequence[float], patient: bool
     ) -> None:
-        self.future = future
+        self.done = done
         self.seconds = seconds
         self.patient = patient
         self.replies: list[Reply] = []
@@ -43,8 +44,12 @@ class _Batch:
     def finish(self, loss: Reply) -> None:
         """What has not come is answered by the loss."""
         self.replies += [loss] * (len(self.seconds) - len(self.replies))
-        if not self.future.done():
-            self.future.set_result(self.replies)
+        self.done(self.replies)
+
+
+def _give(future: asyncio.Future[list[Reply]], replies: list[Reply]) -> None:
+    if not future.done():
+        future.set_result(replies)
 
 
 class PipelinedProtocol(SMTPProtocol):
@@ -94,23 +99,40 @@ class PipelinedProtocol(SMTPProtocol):
         Each reply may take its `seconds` after the one before. The future never fails: `loss` is
         the reply of a lost link.
         """
-        transport = self.transport
-        if self._expected or self.closing or self.loss is not None or transport is None:
+        if not self.ready:
             future = self.expect(seconds, patient=patient)
             self.finish(data)
             return future
         future = self._loop.create_future()
-        self._expected.append(_Batch(future, seconds, patient))
-        self._allow_next(self._loop.time())
-        transport.write(data)
+        self.request(data, seconds, partial(_give, future), patient=patient)
         return future
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next reply will be to what is written next."""
+        return not (
+            self._expected or self.closing or self.loss is not None or self.transport is None
+        )
+
+    def request(
+        self,
+        data: bytes,
+        seconds: Sequence[float],
+        done: Callable[[list[Reply]], None],
+        *,
+        patient: bool = False,
+    ) -> None:
+        """As `ask`, on a link that is `ready`; `done` is called with the replies, once."""
+        self._expected.append(_Batch(done, seconds, patient))
+        self._allow_next(self._loop.time())
+        self.transport.write(data)  # type: ignore[union-attr]
 
     def expect(
         self, seconds: Sequence[float], *, patient: bool = False
     ) -> asyncio.Future[list[Reply]]:
         """As `ask`, for what is still to be written. No time runs yet."""
         future: asyncio.Future[list[Reply]] = self._loop.create_future()
-        batch = _Batch(future, seconds, patient)
+        batch = _Batch(partial(_give, future), seconds, patient)
         if self.closing and self.loss is None:
             self.lose("the peer is about to close it")
         if self.loss is None:
@@ -177,8 +199,14 @@ class PipelinedProtocol(SMTPProtocol):
         """Give each reply to the batch that waits for it."""
         if self.loss is not None:
             return
+        answered: list[_Batch] = []
+        self._sort(self._reader.feed(data), answered)
+        # Only now: who hears of a reply writes, and nothing that came before may answer that.
+        for batch in answered:
+            batch.done(batch.replies)
+
+    def _sort(self, replies: Sequence[Reply], answered: list[_Batch]) -> None:
         expected = self._expected
-        replies = self._reader.feed(data)
         for reply in replies:
             if not expected:
                 self.lose(f"a reply that nobody asked for: {str(reply)[:80]}")
@@ -187,9 +215,7 @@ class PipelinedProtocol(SMTPProtocol):
             got = batch.replies
             got.append(reply)
             if len(got) == len(batch.seconds):
-                expected.popleft()
-                if not batch.future.done():
-                    batch.future.set_result(got)
+                answered.append(expected.popleft())
             if reply.code == CLOSING:
                 self._close_after(reply)
                 return

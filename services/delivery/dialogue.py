@@ -7,11 +7,12 @@ recipients is judged elsewhere; here is only decided whether they can be what wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from services.delivery.client import CLOSING, PipelinedProtocol
-from services.delivery.upload import Times, send_chunks, send_data
+from services.delivery.upload import Answer, Times, send_chunks, send_data
 from shared.smtp.replies import Reply
 
 ONE_WRITE = 65_536
@@ -49,16 +50,54 @@ async def talk(
     if chunking and pipelining and len(content) <= ONE_WRITE and link.heard_lately:
         said = await _one_write(link, commands, content, times)
     else:
+        say = _pipelined if pipelining else _stepwise
+        said = await say(link, commands, times, not chunking)
         send = send_chunks if chunking else send_data
-        said = await (_pipelined if pipelining else _stepwise)(link, commands, times, not chunking)
-        if said.wanted and said.refusal is None and not said.garbled and link.usable:
-            said.refusal, said.final = await send(link, content, times, pipelining=pipelining)
-            said.garbled = said.refusal is not None and said.refusal.code < 400
+        await _send(said, link, content, times, partial(send, pipelining=pipelining))
     final = said.final
     if final is not None and final is not link.loss:
         said.garbled = said.garbled or _is_misplaced(final, said, suspect=chunking and not first)
         if final.code < 300 and "chunking" in offered:
             link.chunks_told = _tells(final, said.recipients)
+    return _ended(said, link, times, chunking=chunking)
+
+
+async def talk_on(
+    link: PipelinedProtocol,
+    replies: Sequence[Reply],
+    final: Reply | None,
+    content: bytes,
+    times: Times,
+) -> Said:
+    """The rest of a transaction with PIPELINING and DATA that something else began.
+
+    `replies` answer MAIL, the RCPTs and DATA; `final` the content, None if it has not gone out.
+    """
+    mail, *recipients, go_ahead = replies
+    said = await _after_data(link, mail, recipients, go_ahead, times)
+    if final is None:
+        await _send(said, link, content, times, partial(send_data, pipelining=True))
+        final = said.final
+    said.final = final
+    if final is not None and final is not link.loss:
+        said.garbled = said.garbled or _is_misplaced(final, said, suspect=False)
+    return _ended(said, link, times, chunking=False)
+
+
+async def _send(
+    said: Said,
+    link: PipelinedProtocol,
+    content: bytes,
+    times: Times,
+    send: Callable[[PipelinedProtocol, bytes, Times], Awaitable[Answer]],
+) -> None:
+    if said.wanted and said.refusal is None and not said.garbled and link.usable:
+        said.refusal, said.final = await send(link, content, times)
+        said.garbled = said.refusal is not None and said.refusal.code < 400
+
+
+def _ended(said: Said, link: PipelinedProtocol, times: Times, *, chunking: bool) -> Said:
+    final = said.final
     if said.garbled:
         link.lose("a reply in the wrong place")
     elif said.mail.code < 300 and (final is None or (chunking and final.code >= 300)):
@@ -89,6 +128,16 @@ async def _pipelined(
         return _checked(Said(mail, recipients), None)
     written = b"".join((*commands, b"DATA\r\n"))
     mail, *recipients, go_ahead = await link.ask(written, (*envelope, times.data))
+    return await _after_data(link, mail, recipients, go_ahead, times)
+
+
+async def _after_data(
+    link: PipelinedProtocol,
+    mail: Reply,
+    recipients: Sequence[Reply],
+    go_ahead: Reply,
+    times: Times,
+) -> Said:
     said = _checked(Said(mail, recipients), go_ahead)
     if go_ahead.code == 354 and not said.wanted and not said.garbled:
         # All were refused, and yet the peer waits for a content (RFC 2920, 3.1).

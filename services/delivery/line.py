@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.delivery.attempt import Limits, Result, transact
+from services.delivery.attempt import Limits, Result, transact, transact_on
 from services.delivery.classify import overruled
 from services.delivery.client import PipelinedProtocol
 from services.delivery.hop import NextHop
 from services.delivery.opening import Opener
 from services.delivery.routes import Connection
+from services.delivery.straight import Begun, Straight, straight_way
 from services.delivery.work import Owner, Walk, Work
 from shared import metrics
-from shared.messages.outcome import Outcome
+from shared.logs import get_logger
+from shared.messages.model import DeliveryJob
+from shared.messages.outcome import Delivered, Outcome
+from shared.smtp.replies import Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,50 @@ class Line:
         self._leaving = False
         self._waiter: asyncio.Future[None] | None = None
         self._tried = False
+        self._hop: NextHop
+        self._straight: Straight | None = None
+        self._begun: Begun | None = None
 
     def begin(self, work: Work) -> None:
         """Send this job."""
+        straight, content = self._straight, work.content
+        if straight is not None and content is not None:
+            self._begin_attempt(work)
+            self._hop.link.not_after = work.walk.not_after
+            most = self.connection.site.limits.recipients_per_transaction
+            if straight.begin(work, work.part(most), content):
+                return
         self.work = work
         self._wake()
+
+    def _go_on(self, begun: Begun) -> None:
+        self._begun = begun
+        self._wake()
+
+    def _delivered(self, work: Work, job: DeliveryJob, reply: Reply) -> None:
+        """All went well with a transaction. Called by the link: nothing may be raised."""
+        owner, hop = self._tools.owner, self._hop
+        try:
+            hop.served += 1
+            outcomes = (Delivered(reply),) * len(job.recipients)
+            if job is work.job:
+                owner.delivered(work, outcomes)
+            else:
+                work.decide(outcomes)
+                self._decided(work)
+            usable = hop.link.usable
+            self._leaving = not usable
+            self._events.over(self.connection, usable=usable)
+        except Exception:
+            get_logger().exception("a job could not be settled", job_id=job.id)
+            owner.broken(work)
+            hop.link.lose("trouble of ours")
+
+    def _decided(self, work: Work) -> None:
+        if work.decided:
+            self._tools.owner.finish(work, work.outcomes())
+        else:
+            self._events.again(work, elsewhere=False)
 
     def leave(self) -> None:
         """Close the connection."""
@@ -102,6 +145,10 @@ class Line:
         metrics.pool_connections.inc()
         link = hop.link
         link.on_loss = self._wake
+        self._hop = hop
+        if straight_way(hop.extensions):
+            times = self._tools.timeouts.times
+            self._straight = Straight(link, hop.extensions, times, self._delivered, self._go_on)
         try:
             self._events.opened(self.connection)
             await self._serve(hop, link)
@@ -113,8 +160,11 @@ class Line:
     async def _serve(self, hop: NextHop, link: PipelinedProtocol) -> None:
         offered = hop.extensions
         while True:
-            work = self.work
-            if work is not None:
+            work, begun = self.work, self._begun
+            if begun is not None:
+                self._begun = None
+                await self._attempt(hop, link, offered, begun.work, begun)
+            elif work is not None:
                 self.work = None
                 await self._attempt(hop, link, offered, work)
             elif self._leaving or not link.usable:
@@ -129,7 +179,12 @@ class Line:
             held.walk = Walk(not_after=held.walk.not_after)
 
     async def _attempt(
-        self, hop: NextHop, link: PipelinedProtocol, offered: Mapping[str, str], work: Work
+        self,
+        hop: NextHop,
+        link: PipelinedProtocol,
+        offered: Mapping[str, str],
+        work: Work,
+        begun: Begun | None = None,
     ) -> None:
         tools = self._tools
         usable = True
@@ -138,11 +193,14 @@ class Line:
             if content is None:
                 content = await tools.owner.load(work)
             if content is not None:
-                self._begin_attempt(work)
-                link.not_after = work.walk.not_after
-                most = self.connection.site.limits.recipients_per_transaction
-                job = work.part(most)
-                result = await transact(link, offered, job, content, tools.timeouts)
+                if begun is not None:
+                    result = await transact_on(link, begun, content, tools.timeouts)
+                else:
+                    self._begin_attempt(work)
+                    link.not_after = work.walk.not_after
+                    most = self.connection.site.limits.recipients_per_transaction
+                    job = work.part(most)
+                    result = await transact(link, offered, job, content, tools.timeouts)
                 hop.served += 1
                 usable = self._absorb(hop, work, result)
         except BaseException:
@@ -166,10 +224,7 @@ class Line:
         if result.trouble is not None:
             self._walk_on(hop, work, result.trouble)
             return False
-        if work.decided:
-            self._tools.owner.finish(work, work.outcomes())
-        else:
-            self._events.again(work, elsewhere=False)
+        self._decided(work)
         return True
 
     def _walk_on(self, hop: NextHop, work: Work, trouble: Outcome) -> None:

@@ -30,9 +30,14 @@ class Repeats:
     def remember(self, key: Key, outcomes: tuple[Outcome, ...]) -> None:
         """Keep the outcomes, if it matters that the job is not sent again."""
         if any(isinstance(outcome, Delivered | Unknown) for outcome in outcomes):
-            self._outcomes[key] = outcomes
-            if len(self._outcomes) > self._capacity:
-                del self._outcomes[next(iter(self._outcomes))]
+            self.keep(key, outcomes)
+
+    def keep(self, key: Key, outcomes: tuple[Outcome, ...]) -> None:
+        """Keep the outcomes."""
+        known = self._outcomes
+        known[key] = outcomes
+        if len(known) > self._capacity:
+            del known[next(iter(known))]
 
     def recall(self, job: DeliveryJob) -> tuple[Outcome, ...] | None:
         """What became of that attempt, None if this process did not just make it."""

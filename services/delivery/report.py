@@ -17,6 +17,7 @@ _attempts = {
     kind: metrics.delivery_attempts.labels(kind.__name__.lower()).inc
     for kind in (Delivered, Deferred, Failed, Unknown)
 }
+_delivered = _attempts[Delivered]
 _delivered_seconds = metrics.queue_seconds.labels("delivered").observe
 _failed_seconds = metrics.queue_seconds.labels("failed").observe
 _failures = {reason: metrics.failures.labels(reason).inc for reason in metrics.FAILURE_REASONS}
@@ -26,6 +27,28 @@ def count_attempt(outcomes: Sequence[Outcome]) -> None:
     """One for each recipient."""
     for outcome in outcomes:
         _attempts[type(outcome)]()
+
+
+def count_delivered(job: DeliveryJob, reply: Reply, now: float) -> None:
+    """As `count_attempt` and `report`, for all recipients, with one reply."""
+    seconds = now - job.accepted_at
+    recipients = job.recipients
+    for _ in recipients:
+        _delivered()
+        _delivered_seconds(seconds)
+    log_event(
+        Event(
+            kind="delivered",
+            at=now,
+            mail_id=job.mail_id,
+            job_id=job.id,
+            recipients=tuple([recipient.address for recipient in recipients]),
+            destination=job.destination,
+            reply=str(reply),
+            attempt=job.attempt + 1,
+            queue_seconds=seconds,
+        )
+    )
 
 
 def report(job: DeliveryJob, decision: Decision, now: float) -> None:

@@ -14,7 +14,7 @@ from services.delivery.decisions import Waiting
 from services.delivery.holding import Partition
 from shared.broker.interface import Delivery
 from shared.messages.model import Content, DeliveryJob, MessageClass
-from shared.messages.outcome import Deferred, Outcome
+from shared.messages.outcome import Deferred, Delivered, Outcome
 
 
 def _always() -> bool:
@@ -121,6 +121,9 @@ class Owner(Protocol):
 
     def finish(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         """The attempt is over: outcomes in the order of the recipients."""
+
+    def delivered(self, work: Work, outcomes: tuple[Delivered, ...]) -> None:
+        """As `finish`, for an attempt in which one reply delivered to all recipients."""
 
     def give_back(self, work: Work, delay_ms: int, reason: str) -> None:
         """The work was not begun; it comes again after one of the wait steps, with its turn."""
