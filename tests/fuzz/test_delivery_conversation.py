@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.delivery.attempt import Limits, Result, transact
+from services.delivery.attempt import Limits, Result, transact, transact_on
 from services.delivery.client import PipelinedProtocol
+from services.delivery.straight import Begun, Straight, straight_way
 from services.delivery.upload import Times
+from services.delivery.work import Work
 from shared.messages.model import Content, DeliveryJob, Recipient
 from shared.messages.outcome import Delivered, Unknown
+from shared.smtp.replies import Reply
 
 TEXT = b"Subject: x\r\n\r\n.dot\r\nMAIL FROM:<in@the.content>\r\n"
+WORK = cast("Work", None)
+"""Whoever sends only hands it back."""
 LIMITS = Limits(Times(60, 60, 60, 60, 60))
 CLOSE, RESET = b"<close>", b"<reset>"
 ANSWERS = st.lists(
@@ -31,6 +38,7 @@ ANSWERS = st.lists(
             b"250 Ok\r\n",
             b"250-2.0.0 Many\r\n250 2.0.0 lines\r\n",
             b"354 Go\r\n",
+            b"354 Go\r\n250 one too many\r\n",
             b"450 4.2.0 Later\r\n",
             b"550 5.1.1 Nobody\r\n",
             b"552 5.3.4 Large\r\n",
@@ -132,11 +140,38 @@ def job(count: int) -> DeliveryJob:
     return DeliveryJob("J", "M", 0.0, "s@a.test", recipients, content, "b.test", ())
 
 
+Send = Callable[[PipelinedProtocol, Mapping[str, str], DeliveryJob], Awaitable[Result]]
+
+
+async def in_turn(link: PipelinedProtocol, offered: Mapping[str, str], job: DeliveryJob) -> Result:
+    return await transact(link, offered, job, TEXT, LIMITS)
+
+
+async def straight_on(
+    link: PipelinedProtocol, offered: Mapping[str, str], job: DeliveryJob
+) -> Result:
+    """The straight way as far as it goes, as `line` has it."""
+    over: asyncio.Future[Begun | Reply] = asyncio.get_running_loop().create_future()
+    straight = Straight(
+        link, offered, LIMITS.times, lambda _work, _job, final: over.set_result(final),
+        over.set_result,
+    )  # fmt: skip
+    if not (straight_way(offered) and straight.begin(WORK, job, TEXT)):
+        return await in_turn(link, offered, job)
+    end = await over
+    if isinstance(end, Begun):
+        return await transact_on(link, end, TEXT, LIMITS)
+    return Result((Delivered(end),) * len(job.recipients))
+
+
 async def converse(
-    answers: list[bytes], piece: int, offered: set[str], counts: list[int]
+    answers: list[bytes],
+    piece: int,
+    offered: set[str],
+    counts: list[int],
+    send: Send = straight_on,
 ) -> list[tuple[Result, Transaction, int]]:
-    loop = asyncio.get_running_loop()
-    link = PipelinedProtocol(loop)
+    link = PipelinedProtocol(asyncio.get_running_loop())
     peer = Peer(answers, piece)
     peer.protocol = link
     link.connection_made(peer)
@@ -144,9 +179,7 @@ async def converse(
     results = []
     for count in counts:
         peer.seen = seen = Transaction()
-        task = loop.create_task(
-            transact(link, dict.fromkeys(offered, ""), job(count), TEXT, LIMITS)
-        )
+        task = asyncio.ensure_future(send(link, dict.fromkeys(offered, ""), job(count)))
         for _ in range(200):
             await asyncio.sleep(0)
         if not task.done():
@@ -169,6 +202,19 @@ def test_a_receiver_that_says_anything(
             assert seen.whole
         if seen.whole and "chunking" not in offered:
             assert result.trouble is None
+
+
+@settings(deadline=None, max_examples=300)
+@given(ANSWERS, st.integers(1, 40), st.lists(st.integers(1, 3), max_size=3))
+def test_the_straight_way_ends_where_the_other_does(
+    answers: list[bytes], piece: int, counts: list[int]
+) -> None:
+    offered = {"pipelining"}
+    one, other = (
+        asyncio.run(converse(list(answers), piece, offered, counts, send))
+        for send in (in_turn, straight_on)
+    )
+    assert one == other
 
 
 @settings(deadline=None)
