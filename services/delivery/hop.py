@@ -23,7 +23,8 @@ from shared.smtp.replies import Reply
 class NextHop:
     """A connection to `place`, from `connect` on.
 
-    `extensions` has the keywords in lower case. `served` counts transactions, `better_failure` is
+    `extensions` has the keywords in lower case; `name` is how the peer calls itself, likewise.
+    `served` counts transactions, `better_failure` is
     the transient failure of a better mail exchanger than `place`, if any. `before_leave` is called
     while the connection still stands.
     """
@@ -37,6 +38,7 @@ class NextHop:
     ) -> None:
         self.place = place
         self.extensions: dict[str, str] = {}
+        self.name = ""
         self.served = 0
         self.better_failure: Outcome | None = None
         self._hostname = hostname
@@ -73,12 +75,14 @@ class NextHop:
         reply = await self._say(b"EHLO")
         if reply.code == 250:
             self.extensions = dict(extensions(reply))
+            self.name = name(reply)
             return
         self.extensions = {}
         if reply.permanent:
             reply = await self._say(b"HELO")
         if reply.code != 250:
             raise SMTPHeloError(*_parts(reply))
+        self.name = name(reply)
 
     async def _say(self, verb: bytes) -> Reply:
         line = b"%b %b\r\n" % (verb, self._hostname.encode("ascii"))
@@ -120,6 +124,11 @@ class NextHop:
 
 def _parts(reply: Reply) -> tuple[int, str]:
     return reply.code, f"{reply.enhanced} {reply.text}" if reply.enhanced else reply.text
+
+
+def name(reply: Reply) -> str:
+    """The domain in a reply to EHLO or HELO (RFC 5321, 4.1.1.1), in lower case."""
+    return reply.text.partition("\n")[0].partition(" ")[0].strip().lower()
 
 
 @lru_cache(maxsize=64)

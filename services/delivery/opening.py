@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from aiosmtplib import SMTPException, SMTPResponseException
 
@@ -20,7 +21,7 @@ from services.delivery.tls import Tls
 from services.delivery.work import Walk
 from shared.dns.answers import AddressAnswer
 from shared.dns.interface import Resolver
-from shared.messages.model import DeliveryJob, MailExchanger
+from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Failed, Outcome
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply, parse_reply
@@ -33,6 +34,11 @@ _AT_LIMIT = Deferred(
 )
 
 
+def _loop(place: Candidate) -> Failed:
+    text = f"{place.host} [{place.address}] greets with our own name: the mail would loop"
+    return Failed(Reply(554, "5.4.6", text), "routing")
+
+
 class TlsFailed(Exception):  # noqa: N818
     """STARTTLS was offered and did not work."""
 
@@ -42,7 +48,7 @@ class Opener:
 
     def __init__(self, settings: Settings, resolver: Resolver, chance: random.Random) -> None:
         self._settings = settings.delivery
-        self._hostname = settings.hostname
+        self._hostname = settings.hostname.lower()
         self._resolver = resolver
         self._chance = chance
         self._tls = Tls(time.monotonic)
@@ -64,6 +70,9 @@ class Opener:
             place = walk.places.popleft()
             walk.tried.add(place)
             hop = await self._try(place, walk)
+            if isinstance(hop, NextHop) and hop.name == self._hostname and not job.static:
+                hop.close()
+                hop = _loop(place)
             if isinstance(hop, NextHop):
                 hop.better_failure = walk.better_failure(place.preference)
                 return hop
@@ -73,13 +82,20 @@ class Opener:
     async def _places(
         self, job: DeliveryJob, walk: Walk
     ) -> tuple[Candidate, ...] | Deferred | Failed:
-        found: list[tuple[MailExchanger, AddressAnswer]] = []
-        for exchanger in in_order(job.exchangers, self._chance):
-            host = exchanger.host
-            found.append((exchanger, literal(host) or await self._resolver.addresses(host)))
+        exchangers = in_order(job.exchangers, self._chance)
+        answers: Sequence[AddressAnswer | None] = [literal(one.host) for one in exchangers]
+        if len(exchangers) == 1:
+            answers = [await self._addresses(exchangers[0].host)]
+        elif None in answers:
+            # At once: hosts that are silent one after another would cost a minute.
+            answers = await asyncio.gather(*(self._addresses(one.host) for one in exchangers))
+        found = [(one, answer) for one, answer in zip(exchangers, answers, strict=True) if answer]
         walk.failures += unclear(found)
         private = job.static or self._settings.allow_private_addresses
         return candidates(found, port=self._settings.smtp_port, private=private)
+
+    async def _addresses(self, host: str) -> AddressAnswer:
+        return literal(host) or await self._resolver.addresses(host)
 
     async def _try(self, place: Candidate, walk: Walk) -> NextHop | Outcome:
         try:

@@ -16,8 +16,8 @@ from shared.broker.topology import ACCEPTED, DUE, PARKED
 from shared.dns.answers import AddressAnswer, Addresses, DnsTrouble
 from shared.messages.codec import decode
 from shared.messages.model import AcceptedMail, MailExchanger, Recipient
-from shared.messages.outcome import Deferred
-from shared.settings.model import Settings
+from shared.messages.outcome import Deferred, Failed
+from shared.settings.model import DeliverySettings, Settings
 from shared.smtp.replies import Reply
 from tests.integration.test_delivery import LATER, NEVER, Loopback, Rig, retried, rig
 
@@ -228,3 +228,45 @@ async def test_draining_gives_back_a_job_whose_connection_is_still_opening(tmp_p
         await r.service.drain()
         assert len(r.broker.published) == 1
         await r.receiver.wait_for(lambda: r.receiver.open_connections == 0)
+
+
+class Together(Loopback):
+    """Answers nobody before all have asked."""
+
+    def __init__(self, askers: int) -> None:
+        self._all = asyncio.Barrier(askers)
+
+    async def addresses(self, host: str) -> AddressAnswer:
+        async with asyncio.timeout(5):
+            await self._all.wait()
+        return Addresses(("127.0.0.1",))
+
+
+async def test_the_addresses_of_all_hosts_are_asked_for_at_once(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        exchangers = tuple(
+            MailExchanger(10, f"mx{number}.test", r.receiver.port) for number in range(4)
+        )
+        opener = Opener(Settings(), Together(4), random.Random(1))
+        walk = Walk(not_after=asyncio.get_running_loop().time() + 5)
+        hop = await opener.open(r.job(exchangers=exchangers), walk)
+        assert isinstance(hop, NextHop)
+        hop.close()
+
+
+async def test_a_host_that_has_our_own_name_would_loop_but_not_on_a_configured_route(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, Script(replies={Stage.EHLO: b"250 MTA.example Hello\r\n"})) as r:
+        settings = Settings(
+            hostname="mta.example", delivery=DeliverySettings(allow_private_addresses=True)
+        )
+        opener = Opener(settings, Loopback(), random.Random(1))
+        walk = Walk(not_after=asyncio.get_running_loop().time() + 5)
+        failed = await opener.open(r.job(static=False), walk)
+        assert isinstance(failed, Failed)
+        assert (failed.reply.enhanced, failed.reason) == ("5.4.6", "routing")
+        walk = Walk(not_after=asyncio.get_running_loop().time() + 5)
+        hop = await opener.open(r.job(static=True), walk)
+        assert isinstance(hop, NextHop)
+        hop.close()
