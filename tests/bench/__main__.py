@@ -2,7 +2,7 @@
 
 make bench                            everything but memory; writes docs/benchmarks.md
 make bench ARGS="throughput"          one part; writes its section. Parts: throughput, services,
-                                      slow-world, dead-site, scheduler, memory
+                                      accept, slow-world, dead-site, scheduler, memory
 make bench ARGS="services --quick"    a smoke run with tiny sizes; prints only
 make bench ARGS="--only embedded"     the embedded broker only (and Postfix); prints only
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import dead_site, memory, scheduler_part, services, slow_world, throughput
+from tests.bench import accept, dead_site, memory, scheduler_part, services, slow_world, throughput
 from tests.bench.brokers import start_brokers
 from tests.bench.disk import bench_folder
 from tests.bench.figures import BenchError
@@ -81,6 +81,15 @@ def _services(options: argparse.Namespace, place: Place) -> None:
         services.write(place.page, runs, clients, rounds, place.machine)
 
 
+def _accept(options: argparse.Namespace, place: Place) -> None:
+    rounds = 1 if options.quick else options.pairs
+    with start_brokers(place.folder, options.only) as brokers:
+        runs = accept.measure(place.folder, brokers, rounds, options.quick)
+    print(accept.accept_table(runs))
+    if place.page:
+        accept.write(place.page, runs, rounds, place.machine)
+
+
 def _slow_world(options: argparse.Namespace, place: Place) -> None:
     with start_brokers(place.folder, options.only) as brokers:
         runs = slow_world.measure(brokers, options.quick)
@@ -115,6 +124,7 @@ def _memory(options: argparse.Namespace, place: Place) -> None:
 PARTS: dict[str, Callable[[argparse.Namespace, Place], None]] = {
     "throughput": _throughput,
     "services": _services,
+    "accept": _accept,
     "slow-world": _slow_world,
     "dead-site": _dead_site,
     "scheduler": _scheduler,

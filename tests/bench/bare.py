@@ -7,6 +7,7 @@ reading of what a reply says beyond its first digit: it is a measure, not a clie
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import cast
 
 
@@ -56,6 +57,13 @@ class BareClient(asyncio.Protocol):
         self._done = asyncio.get_running_loop().create_future()
         self._transport.write(octets)
         await self._done
+
+    async def secure(self, context: ssl.SSLContext) -> None:
+        """TLS, after STARTTLS was answered."""
+        loop = asyncio.get_running_loop()
+        transport = await loop.start_tls(self._transport, self, context)
+        assert transport is not None
+        self._transport = transport
 
     async def send(self, reverse_path: str, recipient: str, content: bytes) -> None:
         """One transaction; `content` ends with CRLF and has no line that begins with a dot."""
