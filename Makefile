@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt
+# Test files that run at a time: they wait more than they work, each worker with a RabbitMQ of its own.
+JOBS ?= 3
 
 .PHONY: help demo run check test bench docs lock venv clean
 
@@ -13,7 +15,7 @@ help:
 	@echo "make demo    send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
 	@echo "make run     run all three services (CONFIG=file)"
 	@echo "make check   format, lint, types"
-	@echo "make test    every test; installs RabbitMQ where it may (TESTS=... for some of them)"
+	@echo "make test    every test; installs RabbitMQ where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench   measure against Postfix; writes docs/benchmarks.md"
 	@echo "make docs    write docs/configuration.md from the settings"
 	@echo "make lock    renew constraints.txt"
@@ -31,7 +33,7 @@ check: $(VENV)/installed-dev
 
 test: $(VENV)/installed-dev
 	@scripts/install_rabbitmq.sh
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 bench: $(VENV)/installed-dev
 	@scripts/install_rabbitmq.sh
