@@ -28,7 +28,10 @@ DSN_ACTIONS = ("failed", "delayed", "delivered")
 OWNERSHIP_CHANGES = ("taken", "moved", "lost", "leaving")
 GIVEN_BACK = ("limit", "late", "moved")
 """Why a job went back to the broker before it began: no turn yet, held long, for another queue."""
-REFUSALS = ("syntax", "auth", "relay", "size", "content", "recipients", "ours", "blocked", "load")
+REFUSALS = (
+    "syntax", "auth", "relay", "sender", "quota", "size", "content", "recipients", "ours",
+    "blocked", "load",
+)  # fmt: skip
 
 
 def _known(metric: Counter | TalliedCounter | TalliedHistogram, values: Iterable[str]) -> None:
@@ -99,12 +102,23 @@ broker_reconnects = Counter("postroad_broker_reconnects", "Connections to the br
 config_reloads = Counter(
     "postroad_config_reloads", "Changed configuration files read while running.", ["result"]
 )
+credentials_reloads = Counter(
+    "postroad_credentials_reloads", "Changed credentials files read while running.", ["result"]
+)
+certificate_reloads = Counter(
+    "postroad_certificate_reloads", "Changed certificates read while running.", ["result"]
+)
+certificate_seconds_left = Gauge(
+    "postroad_certificate_seconds_left", "Until the certificate that ingress shows expires."
+)
 dropped_log_lines = Counter("postroad_dropped_log_lines", "Log lines that could not be written.")
 
 _known(refused_messages, REFUSALS)
 _known(publish_failures, ("unavailable", "refused", "unroutable"))
 _known(delivery_attempts, OUTCOMES)
 _known(config_reloads, ("ok", "failed"))
+_known(credentials_reloads, ("ok", "failed"))
+_known(certificate_reloads, ("ok", "failed"))
 _known(failures, FAILURE_REASONS)
 _known(dsns, DSN_ACTIONS)
 _known(uncertain_outcomes, UNCERTAIN_POLICIES)

@@ -51,6 +51,14 @@ class Limited(Protocol):
         """From now on these hold."""
 
 
+@runtime_checkable
+class Renewing(Protocol):
+    """A service that takes up changed files while it runs."""
+
+    def look_again(self) -> None:
+        """Look at them now."""
+
+
 class ServiceFactory(Protocol):
     """Builds a service; nothing listens and nothing connects yet."""
 
@@ -141,12 +149,18 @@ async def _watching(
         return
     on_change = service.set_limits if isinstance(service, Limited) else _of_no_concern
     watch = SettingsWatch(config, settings, on_change)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watch.look_now)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _look_again, watch, service)
     watch.start()
     try:
         yield
     finally:
         await watch.stop()
+
+
+def _look_again(watch: SettingsWatch, service: Service) -> None:
+    watch.look_now()
+    if isinstance(service, Renewing):
+        service.look_again()
 
 
 def _of_no_concern(_limits: LimitsSettings) -> None:

@@ -14,8 +14,11 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from services.ingress.content import Inspected, inspect
 from services.ingress.dialogue import Dialogue, Transaction
+from services.ingress.hygiene import Submission, prepare
 from shared import metrics
 from shared.broker.interface import Broker, Outgoing, Refused, Unroutable
 from shared.broker.topology import ACCEPTED
@@ -75,19 +78,30 @@ class Acceptance:
         if inspected.looping:
             return MAIL_LOOP
         try:
-            self._take(dialogue, transaction, inspected, answer)
+            refusal = self._take(dialogue, transaction, inspected, answer)
         except Exception as error:
             _log_failure("", error)
             return TROUBLE
+        if refusal is not None:
+            return refusal
         self._pending += 1
         self._idle.clear()
         return None
 
     def _take(
         self, dialogue: Dialogue, transaction: Transaction, inspected: Inspected, answer: Answer
-    ) -> None:
+    ) -> ServerReply | None:
         now = self._clock()
         identity = mail_id(int(now * 1000), self._entropy(10))
+        if dialogue.user is not None:
+            path = transaction.reverse_path.address
+            submission = Submission(
+                identity, dialogue.rules.hostname, now, path, dialogue.user.may_send_as
+            )
+            prepared = prepare(inspected.content, submission)
+            if isinstance(prepared, ServerReply):
+                return prepared
+            inspected = replace(inspected, content=prepared)
         hop = _hop(dialogue, transaction)
         content = received_line(hop, identity, now) + inspected.content
         large = len(content) > self._inline_max_bytes
@@ -101,6 +115,7 @@ class Acceptance:
             self._start(self._store_and_publish(mail, content, answer))
         else:
             self._publish(mail, answer)
+        return None
 
     async def _store_and_publish(self, mail: AcceptedMail, content: bytes, answer: Answer) -> None:
         try:

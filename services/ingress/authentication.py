@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
-from services.ingress.credentials import Authenticator
+from services.ingress.credentials import Authenticator, Credential
 from services.ingress.policy import User
 from services.ingress.throttle import Throttle
 from shared.logs import get_logger
@@ -28,6 +29,10 @@ class Authentication:
         get_logger().warning("authentication failed", client=address, delay_seconds=delay)
         await asyncio.sleep(delay)
         return None
+
+    def renew(self, credentials: Iterable[Credential]) -> None:
+        """Know these users, and no others, from now on."""
+        self._authenticator.renew(credentials)
 
     def close(self) -> None:
         """End the threads that check passwords."""

@@ -35,7 +35,7 @@ class Inspected(msgspec.Struct, frozen=True):
 
 def inspect(content: bytes) -> Inspected:
     """Take `X-Postroad-Class` out, whatever its value, and count the hops."""
-    end = _header_end(content)
+    end = header_end(content)
     header = content[:end].lower()
     looping = hop_count(header) > MOST_HOPS
     if _NAME not in header:
@@ -46,7 +46,7 @@ def inspect(content: bytes) -> Inspected:
     return Inspected(rest, named[0] if named else None, looping)
 
 
-def _header_end(content: bytes) -> int:
+def header_end(content: bytes) -> int:
     """Where the last line of the header section ends."""
     if content.startswith(b"\r\n"):
         return 0

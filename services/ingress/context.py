@@ -8,6 +8,7 @@ from ssl import SSLContext
 from services.ingress.acceptance import Acceptance
 from services.ingress.authentication import Authentication
 from services.ingress.policy import Rules
+from services.ingress.senders import Quotas
 from services.ingress.sessions import Sessions
 
 
@@ -18,5 +19,6 @@ class Context:
     rules: Rules
     sessions: Sessions
     acceptance: Acceptance
+    quotas: Quotas
     authentication: Authentication | None = None
     tls: SSLContext | None = None

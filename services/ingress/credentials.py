@@ -22,6 +22,7 @@ from argon2.exceptions import Argon2Error, InvalidHash
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 
 from services.ingress.policy import User
+from services.ingress.senders import parse_senders
 from shared.messages.model import MessageClass
 from shared.settings.files import FileError, read_yaml
 from shared.settings.load import ConfigError
@@ -42,6 +43,17 @@ class Credential(Section):
     password_hash: str = Field(validation_alias=AliasChoices("password_hash", "hash"), repr=False)
     tenant: str = "default"
     message_class: MessageClass | None = None
+    senders: tuple[str, ...] | None = None
+    messages_per_hour: int | None = Field(default=None, ge=1)
+    recipients_per_hour: int | None = Field(default=None, ge=1)
+    connections: int | None = Field(default=None, ge=1)
+    max_message_bytes: int | None = Field(default=None, ge=1)
+
+    @field_validator("senders")
+    @classmethod
+    def _are_senders(cls, entries: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        parse_senders(entries or ())
+        return entries
 
     @field_validator("password_hash")
     @classmethod
@@ -90,13 +102,17 @@ class Authenticator:
     def __init__(
         self, credentials: Iterable[Credential], clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self.renew(credentials)
+        self._clock = clock
+        self._key = secrets.token_bytes(32)
+        self._threads = ThreadPoolExecutor(CHECKS_AT_ONCE, "password")
+
+    def renew(self, credentials: Iterable[Credential]) -> None:
+        """Know these users, and no others, from now on. Sessions that are open stay."""
         self._credentials = {credential.username: credential for credential in credentials}
         # An unknown user costs a check of this hash, so that the time tells nothing.
         self._decoy = next(iter(self._credentials.values())).password_hash
-        self._clock = clock
-        self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
-        self._threads = ThreadPoolExecutor(CHECKS_AT_ONCE, "password")
 
     async def check(self, username: bytes, password: bytes) -> User | None:
         """The user, or None if name or password is wrong."""
@@ -135,7 +151,16 @@ class Authenticator:
 
 
 def _user(credential: Credential) -> User:
-    return User(credential.username, credential.tenant, credential.message_class)
+    return User(
+        credential.username,
+        credential.tenant,
+        credential.message_class,
+        None if credential.senders is None else parse_senders(credential.senders),
+        credential.messages_per_hour,
+        credential.recipients_per_hour,
+        credential.connections,
+        credential.max_message_bytes,
+    )
 
 
 def _verify(password_hash: str, password: bytes) -> bool:

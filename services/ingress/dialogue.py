@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from services.ingress import policy
 from services.ingress.policy import Rules, User
+from services.ingress.senders import Quotas
 from shared.smtp import server_replies as replies
 from shared.smtp.commands import parse_auth, parse_hello, parse_mail, parse_rcpt
 from shared.smtp.errors import ProtocolError
@@ -48,11 +49,15 @@ class Transaction:
 
 
 class Dialogue:
-    """The state of one session; `blocked` tells whether mail can be stored now."""
+    """The state of one session; `blocked` tells whether mail can be stored now.
+
+    `quotas` counts what users send.
+    """
 
     __slots__ = (
         "_errors",
         "_idle_commands",
+        "_quotas",
         "address",
         "auth_argument",
         "blocked",
@@ -67,9 +72,15 @@ class Dialogue:
     )
 
     def __init__(
-        self, rules: Rules, address: str, secured: bool, blocked: Callable[[], bool]
+        self,
+        rules: Rules,
+        address: str,
+        secured: bool,
+        blocked: Callable[[], bool],
+        quotas: Quotas,
     ) -> None:
         self.rules = rules
+        self._quotas = quotas
         self.address = address
         self.blocked = blocked
         self._errors = 0
@@ -166,11 +177,16 @@ class Dialogue:
         if self.transaction is not None:
             return replies.NESTED_MAIL
         reverse_path, parameters = parse_mail(argument)
-        refusal = policy.check_mail(self.rules, self.trusted, parameters)
+        user = self.user
+        refusal = policy.check_mail(self.rules, self.trusted, user, parameters)
+        if user is not None and refusal is None:
+            refusal = policy.check_sender(user, reverse_path)
         if refusal is not None:
             return refusal
         if self.blocked():
             return replies.BLOCKED
+        if user is not None and not self._quotas.message(user):
+            return replies.MESSAGE_QUOTA
         self.transaction = Transaction(reverse_path, parameters)
         return replies.SENDER_OK
 
@@ -182,6 +198,8 @@ class Dialogue:
         refusal = policy.check_recipient(self.rules, self.trusted, len(transaction.recipients))
         if refusal is not None:
             return refusal
+        if self.user is not None and not self._quotas.recipient(self.user):
+            return replies.RECIPIENT_QUOTA
         transaction.recipients.append(forward_path)
         return replies.RECIPIENT_OK
 

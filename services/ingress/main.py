@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
+
 from services.ingress.acceptance import Acceptance
 from services.ingress.authentication import Authentication
 from services.ingress.context import Context
 from services.ingress.credentials import Authenticator, load_credentials
 from services.ingress.listener import Listener, bind_all
 from services.ingress.policy import listener_rules
+from services.ingress.renewal import watch_certificate, watch_credentials
+from services.ingress.senders import Quotas
 from services.ingress.sessions import Sessions
 from services.ingress.throttle import Throttle
 from services.ingress.tls import server_context
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
 from shared.content.store import open_store
+from shared.file_watch import FileWatch
 from shared.open_files import allow_connections
 from shared.settings.model import Settings
 
@@ -32,8 +37,17 @@ class Ingress:
         self.addresses: list[tuple[str, int]] = []
         self._sessions = Sessions(ingress.max_connections, ingress.command_timeout / 1000)
         self._acceptance = Acceptance(broker, store, settings.content_store.inline_max_bytes)
-        self._authentication = _authentication(settings)
-        tls = server_context(ingress.tls) if ingress.tls else None
+        self._authentication = None
+        self._watches: list[FileWatch] = []
+        if path := ingress.credentials_file:
+            users = load_credentials(path)
+            self._authentication = Authentication(Authenticator(users), Throttle())
+            self._watches.append(watch_credentials(path, users, self._authentication.renew))
+        quotas = Quotas(time.monotonic)
+        tls = None
+        if ingress.tls:
+            tls = server_context(ingress.tls)
+            self._watches.append(watch_certificate(ingress.tls, tls))
         self._listeners = [
             Listener(
                 number,
@@ -42,6 +56,7 @@ class Ingress:
                     listener_rules(settings, listener),
                     self._sessions,
                     self._acceptance,
+                    quotas,
                     self._authentication,
                     tls,
                 ),
@@ -54,8 +69,15 @@ class Ingress:
         sockets = bind_all(self._settings.ingress.listeners)
         allow_connections(self._settings.ingress.max_connections)
         self._sessions.start()
+        for watch in self._watches:
+            watch.start()
         for listener, sock in zip(self._listeners, sockets, strict=True):
             self.addresses.append(await listener.start(sock))
+
+    def look_again(self) -> None:
+        """Read credentials and certificate although they look the same."""
+        for watch in self._watches:
+            watch.look_now()
 
     def ready(self) -> str:
         """Whether sessions are welcome."""
@@ -63,6 +85,8 @@ class Ingress:
 
     async def drain(self) -> None:
         """Accept no session, let open ones finish their transaction, wait for what is stored."""
+        for watch in self._watches:
+            await watch.stop()
         for listener in self._listeners:
             listener.stop()
         await self._sessions.drain(PATIENCE * self._settings.shutdown_grace / 1000)
@@ -70,13 +94,6 @@ class Ingress:
         self._sessions.stop()
         if self._authentication is not None:
             self._authentication.close()
-
-
-def _authentication(settings: Settings) -> Authentication | None:
-    path = settings.ingress.credentials_file
-    if path is None:
-        return None
-    return Authentication(Authenticator(load_credentials(path)), Throttle())
 
 
 def build(settings: Settings, broker: Broker) -> Ingress:

@@ -10,11 +10,13 @@ import functools
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from shared.messages.model import MessageClass
 from shared.settings.model import ListenerAuth, ListenerSettings, ListenerTls, Settings
 from shared.settings.values import Network
 from shared.smtp.parameters import MailParameters
+from shared.smtp.paths import ReversePath
 from shared.smtp.server_replies import (
     AUTH_DONE,
     AUTH_IN_TRANSACTION,
@@ -22,6 +24,7 @@ from shared.smtp.server_replies import (
     AUTH_NOT_OFFERED,
     AUTH_REQUIRED,
     RELAY_DENIED,
+    SENDER_REFUSED,
     TLS_ACTIVE,
     TLS_NOT_OFFERED,
     TOO_LARGE,
@@ -30,6 +33,14 @@ from shared.smtp.server_replies import (
     greeting,
     hello,
 )
+
+
+class Senders(Protocol):
+    """See `services.ingress.senders.Senders`."""
+
+    def permits(self, address: str) -> bool:
+        """Whether mail may be sent as `address`."""
+
 
 MECHANISMS = ("PLAIN", "LOGIN")
 MOST_ERRORS = 10
@@ -57,11 +68,23 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who authenticated. `message_class` None leaves the choice to the listener."""
+    """Who authenticated. `message_class` None leaves the choice to the listener.
+
+    `senders` None permits every sender; each of the limits may be None for none. Size in octets.
+    """
 
     username: str
     tenant: str
     message_class: MessageClass | None = None
+    senders: Senders | None = None
+    messages_per_hour: int | None = None
+    recipients_per_hour: int | None = None
+    connections: int | None = None
+    max_message_bytes: int | None = None
+
+    def may_send_as(self, address: str) -> bool:
+        """Whether this address may stand in MAIL or From."""
+        return self.senders is None or self.senders.permits(address)
 
 
 def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
@@ -138,11 +161,27 @@ def check_auth(
     return AUTH_IN_TRANSACTION if in_transaction else None
 
 
-def check_mail(rules: Rules, trusted: bool, parameters: MailParameters) -> ServerReply | None:
+def check_sender(user: User, reverse_path: ReversePath) -> ServerReply | None:
+    """Why a user may not send with this reverse-path. Notifications, with the null one, may go."""
+    if reverse_path.is_null or user.may_send_as(reverse_path.address):
+        return None
+    return SENDER_REFUSED
+
+
+def message_limit(rules: Rules, user: User | None) -> int:
+    """Octets of a message, at most."""
+    if user is None or user.max_message_bytes is None:
+        return rules.max_message_bytes
+    return min(rules.max_message_bytes, user.max_message_bytes)
+
+
+def check_mail(
+    rules: Rules, trusted: bool, user: User | None, parameters: MailParameters
+) -> ServerReply | None:
     """Why MAIL is refused. `trusted`: authenticated, or in a network that may relay."""
     if not trusted and rules.auth is ListenerAuth.REQUIRED:
         return AUTH_REQUIRED
-    return TOO_LARGE if parameters.size > rules.max_message_bytes else None
+    return TOO_LARGE if parameters.size > message_limit(rules, user) else None
 
 
 def check_recipient(rules: Rules, trusted: bool, recipients: int) -> ServerReply | None:

@@ -15,7 +15,7 @@ from services.ingress.context import Context
 from services.ingress.dialogue import Dialogue, Mode
 from services.ingress.exchange import AuthExchange
 from services.ingress.link import Link
-from services.ingress.policy import MOST_AUTH_FAILURES, banner
+from services.ingress.policy import MOST_AUTH_FAILURES, User, banner, message_limit
 from shared.logs import get_logger
 from shared.smtp import server_replies as replies
 from shared.smtp.data import DataFault, DataReader
@@ -58,6 +58,7 @@ class SmtpServer(AuthExchange):
         self._eof = False
         self._progress = 0
         self._auth_failures = 0
+        self._entered: User | None = None
         self._task: asyncio.Task[None] | None = None
         self.seen = 0.0
 
@@ -69,7 +70,9 @@ class SmtpServer(AuthExchange):
         self._link = Link(cast("asyncio.Transport", transport))
         secured = transport.get_extra_info("sslcontext") is not None
         address = _address(transport.get_extra_info("peername"))
-        self._dialogue = Dialogue(context.rules, address, secured, context.acceptance.blocked)
+        self._dialogue = Dialogue(
+            context.rules, address, secured, context.acceptance.blocked, context.quotas
+        )
         if context.sessions.draining:
             self._end(replies.SHUTTING_DOWN)
         elif not context.sessions.add(self):
@@ -83,6 +86,9 @@ class SmtpServer(AuthExchange):
         self._content = None
         self._holds |= _CLOSED
         self._context.sessions.remove(self)
+        if self._entered is not None:
+            self._context.quotas.leave(self._entered)
+            self._entered = None
         if self._task is not None:
             self._task.cancel()
 
@@ -160,7 +166,7 @@ class SmtpServer(AuthExchange):
     def _change_mode(self, dialogue: Dialogue) -> None:
         mode = dialogue.mode
         if mode is Mode.CONTENT:
-            self._content = DataReader(self._context.rules.max_message_bytes)
+            self._content = DataReader(message_limit(dialogue.rules, dialogue.user))
             self._progress = 0
             # A client that did not wait for 354 is taken at its word: this is content.
             if len(self.lines):
@@ -318,6 +324,12 @@ class SmtpServer(AuthExchange):
         if user is None:
             self._auth_failures += 1
             return replies.AUTH_FAILED
+        if not self._context.quotas.enter(user):
+            return replies.TOO_MANY_OF_USER
+        if self._holds & _CLOSED:  # the client left meanwhile
+            self._context.quotas.leave(user)
+            return None
+        self._entered = user
         dialogue.authenticated(user)
         return replies.AUTH_OK
 

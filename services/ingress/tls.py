@@ -15,13 +15,26 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     _check_readable("ingress.tls.key", settings.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load(context, settings)
+    return context
+
+
+def renew_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
+    """Show the certificate that is in the files now. Raises `ConfigError`, and nothing changes.
+
+    Handshakes that have begun end with the old one.
+    """
+    server_context(settings)  # a pair that does not match would leave half of it in `context`
+    _load(context, settings)
+
+
+def _load(context: ssl.SSLContext, settings: TlsSettings) -> None:
     try:
         # Without a password OpenSSL would ask the terminal for that of an encrypted key.
         context.load_cert_chain(settings.certificate, settings.key, password="")
     except (ssl.SSLError, ValueError) as error:
         setting, why = _blame(settings, error)
         raise ConfigError(f"{setting}: {why}") from None
-    return context
 
 
 def _check_readable(setting: str, path: Path) -> None:

@@ -28,6 +28,11 @@ def _syntax(code: int, enhanced: str, text: str) -> ServerReply:
     return ServerReply(code, enhanced, text, "syntax")
 
 
+def sender_refused(reason: str, code: int = 550) -> ServerReply:
+    """A user may not send as somebody: in the header 550, in MAIL 553."""
+    return ServerReply(code, "5.7.1", reason, "sender")
+
+
 # Session
 
 CLOSING = ServerReply(221, "2.0.0", "Bye")  # RFC 5321, 4.1.1.10
@@ -84,6 +89,11 @@ TOO_MANY_RECIPIENTS = ServerReply(  # RFC 5321, 4.5.3.1.10
     452, "4.5.3", "Too many recipients", "recipients"
 )
 RELAY_DENIED = ServerReply(550, "5.7.1", "Relaying denied", "relay")
+SENDER_REFUSED = sender_refused("This user may not send from this address", 553)
+MESSAGE_QUOTA = ServerReply(450, "4.7.1", "The user's messages of this hour are used up", "quota")
+RECIPIENT_QUOTA = ServerReply(
+    450, "4.7.1", "The user's recipients of this hour are used up", "quota"
+)
 TOO_LARGE = ServerReply(552, "5.3.4", "Message too large", "size")  # RFC 1870, 6
 
 # Content
@@ -91,8 +101,14 @@ TOO_LARGE = ServerReply(552, "5.3.4", "Message too large", "size")  # RFC 1870, 
 START_CONTENT = ServerReply(354, "", "End with <CRLF>.<CRLF>")
 BARE_CONTENT_LINE_END = ServerReply(550, "5.5.2", "CR or LF without the other", "content")
 MAIL_LOOP = ServerReply(554, "5.4.6", "Too many hops", "content")  # RFC 5321, 6.3
+HEADER_TOO_LARGE = ServerReply(552, "5.3.4", "The header section is too large", "content")
 TROUBLE = ServerReply(451, "4.3.0", "Try again later", "ours")
 BLOCKED = ServerReply(452, "4.3.1", "Not enough storage, try again later", "blocked")
+
+
+def bad_header(reason: str) -> ServerReply:
+    """A header section that readers would not agree on."""
+    return ServerReply(550, "5.6.0", reason, "content")
 
 
 def queued(mail_id: str) -> ServerReply:
@@ -115,5 +131,6 @@ AUTH_MECHANISM = _syntax(504, "5.5.4", "Mechanism not recognized")
 AUTH_LINE_TOO_LONG = _syntax(500, "5.5.6", "Authentication exchange line is too long")
 AUTH_OK = ServerReply(235, "2.7.0", "Authentication succeeded")
 AUTH_FAILED = ServerReply(535, "5.7.8", "Authentication credentials invalid", "auth")
+TOO_MANY_OF_USER = ServerReply(454, "4.7.0", "The user has too many sessions", "quota")
 AUTH_TROUBLE = ServerReply(454, "4.7.0", "Temporary authentication failure", "ours")
 TOO_MANY_FAILURES = ServerReply(421, "4.7.0", "Too many failed authentications", "auth")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from services.ingress.acceptance import Acceptance
 from services.ingress.context import Context
 from services.ingress.policy import listener_rules
+from services.ingress.senders import Quotas
 from services.ingress.server import SmtpServer
 from services.ingress.sessions import Sessions
 from shared.broker.topology import ACCEPTED
@@ -63,6 +64,7 @@ async def talk(blocks: list[bytes]) -> tuple[bytes, list[AcceptedMail]]:
         rules=listener_rules(SETTINGS, SETTINGS.ingress.listeners[0]),
         sessions=Sessions(limit=10, timeout=60),
         acceptance=Acceptance(broker, MemoryStore([]), 65536, lambda: 0.0, lambda n: b"\0" * n),
+        quotas=Quotas(lambda: 0.0),
     )
     session = SmtpServer(context)
     transport = MemoryTransport(session)

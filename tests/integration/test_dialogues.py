@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dialogue import Runner, read_script
-from tests.support.ingress import OPEN, ingress_settings, running_ingress
+from tests.support.ingress import OPEN, ingress_settings, running_ingress, write_users
 
 FILES = sorted((Path(__file__).parents[1] / "dialogues").glob("*.smtp"))
 
@@ -15,7 +15,11 @@ FILES = sorted((Path(__file__).parents[1] / "dialogues").glob("*.smtp"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 async def test_the_dialogue_goes_as_written(path: Path, tmp_path: Path) -> None:
     script = read_script(path)
-    settings = ingress_settings(tmp_path, {**OPEN, **script.listener}, **script.settings)
+    listener, keys = {**OPEN, **script.listener}, dict(script.settings)
+    if script.users:
+        keys["credentials_file"] = str(write_users(tmp_path, script.users))
+        listener = {**listener, "auth": "required", "auth_without_tls": True}
+    settings = ingress_settings(tmp_path, listener, **keys)
     async with running_ingress(tmp_path, settings) as ingress:
         await Runner(ingress).run(script.steps)
 

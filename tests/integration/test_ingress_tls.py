@@ -91,7 +91,9 @@ async def test_implicit_tls(site: Site) -> None:
                 "127.0.0.1", ingress.port, context=site.client, timeout=TIMEOUT
             ) as client:
                 client.login("bob", "pass word")
-                client.sendmail("a@b.test", ["c@d.test"], b"x" * 300_000 + b"\r\n")
+                client.sendmail(
+                    "a@b.test", ["c@d.test"], b"Subject: x\r\n\r\n" + b"x" * 300_000 + b"\r\n"
+                )
 
         await in_thread(work)
         (mail,) = ingress.accepted()

@@ -11,6 +11,8 @@ A file is one rule. Its lines:
     S: 250 2.0.0 Ok: queued as ...         ... that begins so
     closed                                 the server closes
     broker: block | unblock | refuse | resume
+    users: [{username: al, password: pw}]  the credentials file, likewise; AUTH needs no TLS
+    login: al pw                           the client authenticates, and the server agrees
     accepted: <a@b.test> to <c@d.test>     one more mail was accepted, with this envelope
     content: Subject: x\r\n\r\nHello\r\n   its content after the Received line, also `... end`
     ---                                    a new connection
@@ -21,6 +23,7 @@ A file is one rule. Its lines:
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,7 +37,9 @@ from shared.messages.model import AcceptedMail
 from tests.support.ingress import RunningIngress
 
 TIMEOUT = 10.0
-_LINE = re.compile(r"(settings|listener|C|C-raw|S|broker|accepted|content):(?: (.*))?|(closed|---)")
+_LINE = re.compile(
+    r"(settings|listener|users|login|C|C-raw|S|broker|accepted|content):(?: (.*))?|(closed|---)"
+)
 _REPEATED = re.compile(rb"<<(.+?)\*(\d+)>>", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(r|n|t|\\|x[0-9a-fA-F]{2})")
 _PLAIN = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"\\": b"\\"}
@@ -55,12 +60,13 @@ class Script:
 
     settings: dict[str, Any]
     listener: dict[str, Any]
+    users: list[dict[str, Any]]
     steps: tuple[Step, ...]
 
 
 def read_script(path: Path) -> Script:
     """The steps of a file. ValueError for a line that is none."""
-    options: dict[str, dict[str, Any]] = {"settings": {}, "listener": {}}
+    options: dict[str, Any] = {"settings": {}, "listener": {}, "users": []}
     steps = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -73,7 +79,7 @@ def read_script(path: Path) -> Script:
             options[verb] = yaml.safe_load(text)
         else:
             steps.append(Step(number, verb, text))
-    return Script(options["settings"], options["listener"], tuple(steps))
+    return Script(options["settings"], options["listener"], options["users"], tuple(steps))
 
 
 def octets(text: str) -> bytes:
@@ -124,6 +130,8 @@ class Runner:
             await self._writer.drain()
         elif step.verb == "S":
             _expect(step.text, (await self._reader.readuntil(b"\r\n"))[:-2].decode())
+        elif step.verb == "login":
+            await self._login(step.text)
         elif step.verb == "closed":
             assert await self._reader.read(100) == b""
         elif step.verb == "---":
@@ -133,6 +141,11 @@ class Runner:
             self._tell_broker(step.text)
         else:
             self._check_mail(step)
+
+    async def _login(self, text: str) -> None:
+        token = base64.b64encode(b"\0" + text.replace(" ", "\0").encode())
+        self._writer.write(b"AUTH PLAIN " + token + b"\r\n")
+        _expect("235 2.7.0 ...", (await self._reader.readuntil(b"\r\n"))[:-2].decode())
 
     def _tell_broker(self, what: str) -> None:
         broker = self._ingress.broker

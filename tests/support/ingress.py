@@ -6,10 +6,13 @@ async with running_ingress(tmp_path) as ingress:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import argon2
+import yaml
 
 from services.ingress.main import Ingress, build
 from shared.broker.topology import ACCEPTED
@@ -72,3 +75,16 @@ async def running_ingress(
         broker.resume()
         await service.drain()
         await broker.close()
+
+
+def write_users(folder: Path, users: Sequence[Mapping[str, Any]]) -> Path:
+    """A credentials file in which each `password` is replaced by its hash, cheap to check."""
+    hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    entries = [
+        {key: value for key, value in user.items() if key != "password"}
+        | {"password_hash": hasher.hash(user["password"])}
+        for user in users
+    ]
+    path = folder / "users.yaml"
+    path.write_text(yaml.safe_dump(entries))
+    return path

@@ -8,6 +8,7 @@ import pytest
 from services.ingress.acceptance import Acceptance
 from services.ingress.dialogue import Dialogue, Transaction
 from services.ingress.policy import Rules, User, listener_rules
+from services.ingress.senders import Quotas
 from shared.broker.interface import Outgoing, PublishError, Refused, Unavailable, Unroutable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentUnavailable
@@ -77,7 +78,9 @@ def rules() -> Rules:
 
 
 def envelope(commands: tuple[bytes, ...], user: User | None) -> tuple[Dialogue, Transaction]:
-    dialogue = Dialogue(rules(), "127.0.0.1", secured=False, blocked=lambda: False)
+    dialogue = Dialogue(
+        rules(), "127.0.0.1", secured=False, blocked=lambda: False, quotas=Quotas(lambda: 0.0)
+    )
     dialogue.command(b"EHLO client.example")
     if user is not None:
         dialogue.authenticated(user)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from services.ingress.dialogue import Dialogue, Mode
 from services.ingress.policy import MOST_ERRORS, MOST_IDLE_COMMANDS, User, listener_rules
+from services.ingress.senders import Quotas
 from shared.settings.model import Settings
 from shared.smtp import server_replies as replies
 from shared.smtp.lines import LineFault
@@ -28,13 +29,17 @@ RELAY, SUBMISSION = (listener_rules(SETTINGS, each) for each in SETTINGS.ingress
 
 
 def relay() -> Dialogue:
-    dialogue = Dialogue(RELAY, "127.0.0.1", secured=False, blocked=lambda: False)
+    dialogue = Dialogue(
+        RELAY, "127.0.0.1", secured=False, blocked=lambda: False, quotas=Quotas(lambda: 0.0)
+    )
     dialogue.command(b"EHLO client.example")
     return dialogue
 
 
 def submission(secured: bool = True) -> Dialogue:
-    dialogue = Dialogue(SUBMISSION, "127.0.0.1", secured, blocked=lambda: False)
+    dialogue = Dialogue(
+        SUBMISSION, "127.0.0.1", secured, blocked=lambda: False, quotas=Quotas(lambda: 0.0)
+    )
     dialogue.command(b"EHLO client.example")
     return dialogue
 
@@ -100,7 +105,9 @@ def test_starttls_makes_the_session_forget_everything() -> None:
 
 def test_mail_is_refused_while_nothing_can_be_stored() -> None:
     blocked = True
-    dialogue = Dialogue(RELAY, "127.0.0.1", secured=False, blocked=lambda: blocked)
+    dialogue = Dialogue(
+        RELAY, "127.0.0.1", secured=False, blocked=lambda: blocked, quotas=Quotas(lambda: 0.0)
+    )
     dialogue.command(b"HELO x")
     assert dialogue.command(b"MAIL FROM:<a@b.test>") is replies.BLOCKED
     blocked = False

@@ -79,11 +79,11 @@ def test_starttls_is_refused_inside_tls_and_where_it_is_not_configured() -> None
 
 def test_mail_needs_auth_where_it_is_required_but_not_from_relay_networks() -> None:
     required, optional = rules(auth="required"), rules(auth="optional")
-    assert policy.check_mail(required, False, MailParameters()) is replies.AUTH_REQUIRED
-    assert policy.check_mail(required, True, MailParameters()) is None
-    assert policy.check_mail(optional, False, MailParameters()) is None
+    assert policy.check_mail(required, False, None, MailParameters()) is replies.AUTH_REQUIRED
+    assert policy.check_mail(required, True, None, MailParameters()) is None
+    assert policy.check_mail(optional, False, None, MailParameters()) is None
     too_large = MailParameters(size=26_214_401)
-    assert policy.check_mail(required, True, too_large) is replies.TOO_LARGE
+    assert policy.check_mail(required, True, None, too_large) is replies.TOO_LARGE
 
 
 def test_recipients_are_refused_to_strangers_and_beyond_the_limit() -> None:
