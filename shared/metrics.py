@@ -24,7 +24,7 @@ FAILURE_REASONS = (
 )  # fmt: skip
 TLS_RESULTS = ("full", "resumed", "failed")
 UNCERTAIN_POLICIES = ("retry", "sent", "hold")
-DSN_ACTIONS = ("failed", "delayed", "delivered")
+DSN_ACTIONS = ("failed", "delayed", "relayed")
 OWNERSHIP_CHANGES = ("taken", "moved", "lost", "leaving")
 GIVEN_BACK = ("limit", "late", "moved")
 """Why a job went back to the broker before it began: no turn yet, held long, for another queue."""

@@ -11,24 +11,23 @@ from services.delivery.decide import Decision
 from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
 from shared.broker.topology import ACCEPTED, DUE, PARKED
-from shared.mail.dsn import ReportedMail, failure_dsn
-from shared.mail.headers import header_section
+from shared.mail.dsn import Action, Report, ReportedMail, notification
+from shared.mail.notify import wants
 from shared.messages.codec import encode
 from shared.messages.ids import job_id
 from shared.messages.model import DeliveryJob, Recipient
 from shared.settings.sending import Uncertain
+from shared.smtp.parameters import Notify
 from shared.smtp.replies import Reply
-
-HEADERS_LIMIT = 32_768
 
 
 @dataclass(frozen=True, slots=True)
 class Successors:
-    """`ended` tells that nothing holds the job's content any more."""
+    """`ended` tells that nothing holds the job's content any more; `told` what a DSN tells."""
 
     messages: tuple[Outgoing, ...]
     ended: bool
-    dsn: bool = False
+    told: frozenset[str] = frozenset()
     parked: tuple[ParkReason, ...] = ()
 
 
@@ -45,12 +44,27 @@ def successors(
     if decision.retry is not None:
         body = encode(msgspec.structs.replace(decision.retry, share=share))
         messages.append(Outgoing(DUE, body, job.id, delay_ms=decision.delay_ms))
-    dsn = bool(decision.failed and job.reverse_path)
-    if dsn:
-        messages.append(_notification(job, decision, content, now, hostname))
+    reports = reports_of(job, decision)
+    if reports:
+        messages.append(_notification(job, reports, content, now, hostname))
     for reason, those in parked.items():
         messages.append(_parked(job, queue, reason, those, share))
-    return Successors(tuple(messages), heirs == 0, dsn, tuple(parked))
+    told = frozenset(report.action.value for report in reports)
+    return Successors(tuple(messages), heirs == 0, told, tuple(parked))
+
+
+def reports_of(job: DeliveryJob, decision: Decision) -> Sequence[Report]:
+    """What the sender is told; nothing where the reverse-path is null (RFC 5321, 6.1)."""
+    if not job.reverse_path:
+        return ()
+    failed = [
+        Report(who, Action.FAILED, failed.reply)
+        for who, failed in decision.failed
+        if wants(who, Notify.FAILURE)
+    ]
+    delayed = [Report(who, Action.DELAYED, why, decision.until) for who, why in decision.delayed]
+    relayed = [Report(who, Action.RELAYED, reply) for who, reply in decision.relayed]
+    return [*failed, *delayed, *relayed]
 
 
 def _to_park(
@@ -66,23 +80,14 @@ def _to_park(
 
 
 def _notification(
-    job: DeliveryJob, decision: Decision, content: bytes, now: float, hostname: str
+    job: DeliveryJob, reports: Sequence[Report], content: bytes, now: float, hostname: str
 ) -> Outgoing:
-    mail = ReportedMail(
-        job.mail_id,
-        job.accepted_at,
-        job.reverse_path,
-        job.tenant,
-        job.message_class,
-        job.smtputf8,
-        header_section(content, HEADERS_LIMIT),
-    )
-    dsn = failure_dsn(
+    dsn = notification(
         dsn_id=job_id(job.id, "dsn", job.attempt),
         now=now,
         hostname=hostname,
-        mail=mail,
-        failures=[(recipient, failed.reply) for recipient, failed in decision.failed],
+        mail=ReportedMail.of(job, content),
+        reports=reports,
     )
     return Outgoing(ACCEPTED, encode(dsn), dsn.id)
 

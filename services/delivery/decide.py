@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
+from shared.mail.notify import wants
 from shared.mail.schedule import is_expired, next_delay_ms
 from shared.messages.model import DeliveryJob, Recipient
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
 from shared.settings.model import DeliverySettings
 from shared.settings.sending import Uncertain
+from shared.smtp.parameters import Notify
 from shared.smtp.replies import Reply
 
 
@@ -21,6 +23,8 @@ class Decision:
 
     `uncertain` are those of whom nobody knows whether their receiver took the mail, with whom
     `policy` is followed: those to be tried again are in `retry`, or in `failed` when that is late.
+    Of `relayed` and `delayed` the sender wishes to be told; `until` is when the latter expire, in
+    seconds since the epoch.
     """
 
     delivered: tuple[tuple[Recipient, Reply], ...] = ()
@@ -30,6 +34,9 @@ class Decision:
     policy: Uncertain = Uncertain.RETRY
     retry: DeliveryJob | None = None
     delay_ms: int = 0
+    relayed: tuple[tuple[Recipient, Reply], ...] = ()
+    delayed: tuple[tuple[Recipient, Reply], ...] = ()
+    until: float = 0.0
 
 
 def decide(
@@ -38,8 +45,15 @@ def decide(
     """Sort the recipients by what happened; `now` is seconds since the epoch."""
     pairs = tuple(zip(job.recipients, outcomes, strict=True))
     delivered = tuple((who, what.reply) for who, what in pairs if isinstance(what, Delivered))
+    relayed: tuple[tuple[Recipient, Reply], ...] = ()
+    if job.dsn is not None and job.reverse_path:
+        relayed = tuple(
+            (who, what.reply)
+            for who, what in pairs
+            if isinstance(what, Delivered) and not what.told and wants(who, Notify.SUCCESS)
+        )
     if len(delivered) == len(pairs):
-        return Decision(delivered)
+        return Decision(delivered, relayed=relayed)
     policy = settings.uncertain_by_tenant.get(job.tenant, settings.uncertain)
     failed = [(who, what) for who, what in pairs if isinstance(what, Failed)]
     uncertain = tuple((who, what.reply) for who, what in pairs if isinstance(what, Unknown))
@@ -54,7 +68,29 @@ def decide(
         recipients = tuple(who for who, _ in later)
         retry = msgspec.structs.replace(job, recipients=recipients, attempt=attempts)
         delay = next_delay_ms(settings.retry_schedule, attempts)
-    return Decision(delivered, deferred, tuple(failed), uncertain, policy, retry, delay)
+    decision = Decision(
+        delivered, deferred, tuple(failed), uncertain, policy, retry, delay, relayed
+    )
+    return _with_delay(decision, job, now, settings)
+
+
+def _with_delay(
+    decision: Decision, job: DeliveryJob, now: float, settings: DeliverySettings
+) -> Decision:
+    """Whoever asked is told once that it takes long (RFC 3461, 4.1: DELAY)."""
+    wishes, retry = job.dsn, decision.retry
+    if wishes is None or retry is None or wishes.told_of_delay or not job.reverse_path:
+        return decision
+    delayed = tuple(pair for pair in decision.deferred if wants(pair[0], Notify.DELAY))
+    if not delayed or now - job.accepted_at < settings.delay_notice / 1000:
+        return decision
+    told = msgspec.structs.replace(wishes, told_of_delay=True)
+    return replace(
+        decision,
+        retry=msgspec.structs.replace(retry, dsn=told),
+        delayed=delayed,
+        until=job.accepted_at + settings.max_age / 1000,
+    )
 
 
 def _expired(last: Reply) -> Failed:

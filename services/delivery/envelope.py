@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from shared.mail.headers import header_section
-from shared.messages.model import DeliveryJob
+from shared.messages.model import DeliveryJob, DsnWishes
 from shared.smtp.replies import Reply
 
 TOO_LARGE = Reply(552, "5.3.4", "The message is larger than the next hop takes")
@@ -37,7 +37,14 @@ def is_safe_envelope(job: DeliveryJob) -> bool:
     for recipient in job.recipients:
         if not (recipient.address and is_safe_path(recipient.address)):
             return False
-    return True
+    return job.dsn is None or _are_safe_wishes(job, job.dsn)
+
+
+def _are_safe_wishes(job: DeliveryJob, wishes: DsnWishes) -> bool:
+    values = [wishes.ret, wishes.envid]
+    for recipient in job.recipients:
+        values += [recipient.notify, recipient.orcpt]
+    return all(not value or (value.isprintable() and " " not in value) for value in values)
 
 
 _is_safe_sender = lru_cache(maxsize=1024)(is_safe_path)
@@ -73,8 +80,29 @@ def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[byte
         mail += " BODY=8BITMIME"
     if "smtputf8" in offered and (job.smtputf8 or not _is_ascii(job)):
         mail += " SMTPUTF8"
+    if job.dsn is not None and "dsn" in offered:
+        return _with_wishes(mail, job, job.dsn, offered)
     commands = [f"{mail}\r\n".encode()]
     commands += [f"RCPT TO:<{recipient.address}>\r\n".encode() for recipient in job.recipients]
+    return commands
+
+
+def _with_wishes(
+    mail: str, job: DeliveryJob, wishes: DsnWishes, offered: Mapping[str, str]
+) -> list[bytes]:
+    """With the parameters of RFC 3461: the next hop notifies in our place."""
+    if wishes.ret:
+        mail += f" RET={wishes.ret}"
+    if wishes.envid:
+        mail += f" ENVID={wishes.envid}"
+    commands = [f"{mail}\r\n".encode()]
+    for recipient in job.recipients:
+        line = f"RCPT TO:<{recipient.address}>"
+        if recipient.notify:
+            line += f" NOTIFY={recipient.notify}"
+        if recipient.orcpt and (recipient.orcpt.isascii() or "smtputf8" in offered):
+            line += f" ORCPT={recipient.orcpt}"
+        commands.append(f"{line}\r\n".encode())
     return commands
 
 

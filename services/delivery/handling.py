@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from services.delivery.custody import Successors, successors
+from services.delivery.custody import Successors, reports_of, successors
 from services.delivery.decide import Decision, decide
 from services.delivery.envelope import is_safe_envelope
 from services.delivery.placing import Placing
@@ -39,7 +39,7 @@ _MOVED_MS = 5_000
 _SAFE_NEWLINES = (None, "\r\n")
 _given_back = {reason: metrics.given_back_jobs.labels(reason).inc for reason in metrics.GIVEN_BACK}
 _came, _went = metrics.in_flight.inc, metrics.in_flight.dec
-_dsn_published = metrics.dsns.labels("failed").inc
+_dsns = {action: metrics.dsns.labels(action).inc for action in metrics.DSN_ACTIONS}
 
 
 def is_safe(content: bytes) -> bool:
@@ -146,7 +146,7 @@ class Handling:
     def _conclude(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         now = self._clock()
         decision = decide(work.job, outcomes, now, self._settings.delivery)
-        if decision.failed and work.content is None:
+        if work.content is None and reports_of(work.job, decision):
             self._spawn(self._settle_unread(work, decision, now))
             return
         self._settle(work, decision, now, work.content or b"")
@@ -200,8 +200,8 @@ class Handling:
         future.add_done_callback(moved)
 
     def _count(self, following: Successors) -> None:
-        if following.dsn:
-            _dsn_published()
+        for action in following.told:
+            _dsns[action]()
         for reason in following.parked:
             metrics.parked_messages.labels(reason.value).inc()
 

@@ -92,8 +92,9 @@ class Line:
         owner, hop = self._tools.owner, self._hop
         try:
             hop.served += 1
-            outcomes = (Delivered(reply),) * len(job.recipients)
-            if job is work.job:
+            told = job.dsn is not None and "dsn" in hop.extensions
+            outcomes = (Delivered(reply, told),) * len(job.recipients)
+            if job is work.job and job.dsn is None:
                 owner.delivered(work, outcomes)
             else:
                 work.decide(outcomes)
@@ -220,6 +221,8 @@ class Line:
         better = hop.better_failure
         if better is not None:
             outcomes = tuple(outcome and overruled(outcome, better) for outcome in outcomes)
+        if work.job.dsn is not None and "dsn" in hop.extensions:
+            outcomes = tuple(map(_told, outcomes))
         work.decide(outcomes)
         if result.trouble is not None:
             self._walk_on(hop, work, result.trouble)
@@ -237,3 +240,8 @@ class Line:
         if not work.walk.not_after:
             loop = asyncio.get_running_loop()
             work.walk.not_after = loop.time() + self._tools.timeouts.attempt
+
+
+def _told(outcome: Outcome | None) -> Outcome | None:
+    """The next hop notifies from here on."""
+    return Delivered(outcome.reply, told=True) if isinstance(outcome, Delivered) else outcome

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from services.ingress.content import Inspected, inspect
+from services.ingress.content import Inspected, class_of, inspect
 from services.ingress.dialogue import Dialogue, Transaction
 from services.ingress.hygiene import Submission, prepare
 from shared import metrics
@@ -27,7 +27,7 @@ from shared.logs import clip, get_logger, log_event
 from shared.mail.trace import Hop, protocol, received_line
 from shared.messages.codec import encode
 from shared.messages.ids import mail_id
-from shared.messages.model import AcceptedMail, Content, Event, Recipient
+from shared.messages.model import AcceptedMail, Content, DsnWishes, Event, Recipient
 from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply, queued
 
 STORE_TIMEOUT = 60.0
@@ -198,11 +198,16 @@ def _mail(
     stored: Content,
 ) -> AcceptedMail:
     rules, user = dialogue.rules, dialogue.user
+    parameters = transaction.parameters
     reverse_path = transaction.reverse_path.address
     addresses = [
         path.address if path.domain else f"{path.local_part}@{rules.hostname}"
         for path in transaction.recipients
     ]
+    recipients = dict(zip(addresses, map(Recipient, addresses), strict=True))
+    for number, wishes in transaction.wishes.items():
+        address = addresses[number]
+        recipients[address] = Recipient(address, wishes.notify, wishes.orcpt)
     eight_bit = not inspected.content.isascii()
     # A client may ask for SMTPUTF8 without need; then any next hop will do (RFC 6531, 3.6).
     ascii_only = not eight_bit and reverse_path.isascii() and all(map(str.isascii, addresses))
@@ -210,12 +215,21 @@ def _mail(
         id=identity,
         accepted_at=now,
         reverse_path=reverse_path,
-        recipients=tuple([Recipient(address) for address in dict.fromkeys(addresses)]),
+        recipients=tuple(recipients.values()),
         content=stored,
         tenant=user.tenant if user else rules.tenant,
         message_class=inspected.message_class
+        or (dialogue.trusted and class_of(parameters.priority))
         or (user and user.message_class)
         or rules.message_class,
         eight_bit=eight_bit,
-        smtputf8=transaction.parameters.smtputf8 and not ascii_only,
+        smtputf8=parameters.smtputf8 and not ascii_only,
+        dsn=_dsn(transaction),
     )
+
+
+def _dsn(transaction: Transaction) -> DsnWishes | None:
+    parameters = transaction.parameters
+    if not (transaction.wishes or parameters.envid or parameters.ret):
+        return None
+    return DsnWishes(parameters.ret, parameters.envid)

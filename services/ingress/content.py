@@ -46,6 +46,13 @@ def inspect(content: bytes) -> Inspected:
     return Inspected(rest, named[0] if named else None, looping)
 
 
+def class_of(priority: int) -> MessageClass | None:
+    """What an MT-PRIORITY means here (RFC 6710): 0, the normal one, leaves it to the rules."""
+    if not priority:
+        return None
+    return MessageClass.TRANSACTIONAL if priority > 0 else MessageClass.BULK
+
+
 def header_end(content: bytes) -> int:
     """Where the last line of the header section ends."""
     if content.startswith(b"\r\n"):

@@ -18,7 +18,7 @@ from shared.smtp import server_replies as replies
 from shared.smtp.commands import parse_auth, parse_hello, parse_mail, parse_rcpt
 from shared.smtp.errors import ProtocolError
 from shared.smtp.lines import LineFault
-from shared.smtp.parameters import MailParameters
+from shared.smtp.parameters import NO_RECIPIENT_PARAMETERS, MailParameters, RecipientParameters
 from shared.smtp.paths import ForwardPath, ReversePath
 from shared.smtp.server_replies import ServerReply
 
@@ -40,12 +40,14 @@ class Mode(Enum):
 class Transaction:
     """What MAIL and RCPT have said so far."""
 
-    __slots__ = ("parameters", "recipients", "reverse_path")
+    __slots__ = ("parameters", "recipients", "reverse_path", "wishes")
 
     def __init__(self, reverse_path: ReversePath, parameters: MailParameters) -> None:
         self.reverse_path = reverse_path
         self.parameters = parameters
         self.recipients: list[ForwardPath] = []
+        self.wishes: dict[int, RecipientParameters] = {}
+        """By the number of the recipient, where there are any."""
 
 
 class Dialogue:
@@ -57,6 +59,7 @@ class Dialogue:
     __slots__ = (
         "_errors",
         "_idle_commands",
+        "_mails",
         "_quotas",
         "address",
         "auth_argument",
@@ -85,6 +88,7 @@ class Dialogue:
         self.blocked = blocked
         self._errors = 0
         self._idle_commands = 0
+        self._mails = 0
         self.start(secured)
 
     def start(self, secured: bool) -> None:
@@ -177,6 +181,19 @@ class Dialogue:
         if self.transaction is not None:
             return replies.NESTED_MAIL
         reverse_path, parameters = parse_mail(argument)
+        refusal = self._refuse_mail(reverse_path, parameters)
+        if refusal is not None:
+            return refusal
+        self._mails += 1
+        self.transaction = Transaction(reverse_path, parameters)
+        return replies.SENDER_OK
+
+    def _refuse_mail(
+        self, reverse_path: ReversePath, parameters: MailParameters
+    ) -> ServerReply | None:
+        if self._mails >= self.rules.max_mails_per_session:
+            self.mode = Mode.CLOSED
+            return replies.TOO_MANY_MAILS
         user = self.user
         refusal = policy.check_mail(self.rules, self.trusted, user, parameters)
         if user is not None and refusal is None:
@@ -187,19 +204,20 @@ class Dialogue:
             return replies.BLOCKED
         if user is not None and not self._quotas.message(user):
             return replies.MESSAGE_QUOTA
-        self.transaction = Transaction(reverse_path, parameters)
-        return replies.SENDER_OK
+        return None
 
     def _rcpt(self, argument: bytes) -> ServerReply:
         transaction = self.transaction
         if transaction is None:
             return replies.MAIL_FIRST
-        forward_path = parse_rcpt(argument, transaction.parameters.smtputf8)
+        forward_path, wishes = parse_rcpt(argument, transaction.parameters.smtputf8)
         refusal = policy.check_recipient(self.rules, self.trusted, len(transaction.recipients))
         if refusal is not None:
             return refusal
         if self.user is not None and not self._quotas.recipient(self.user):
             return replies.RECIPIENT_QUOTA
+        if wishes is not NO_RECIPIENT_PARAMETERS:
+            transaction.wishes[len(transaction.recipients)] = wishes
         transaction.recipients.append(forward_path)
         return replies.RECIPIENT_OK
 

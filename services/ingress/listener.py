@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from services.ingress.context import Context
 from services.ingress.server import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, SmtpServer
 from shared.logs import get_logger
+from shared.settings.accepting import ListenerSettings, ListenerTls
 from shared.settings.load import ConfigError
-from shared.settings.model import ListenerSettings, ListenerTls
 
 BACKLOG = 1024
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared.messages.model import MessageClass
-from shared.settings.model import ListenerAuth, ListenerSettings, ListenerTls, Settings
+from shared.settings.accepting import ListenerAuth, ListenerSettings, ListenerTls
+from shared.settings.model import Settings
 from shared.settings.values import Network
 from shared.smtp.parameters import MailParameters
 from shared.smtp.paths import ReversePath
@@ -64,6 +65,7 @@ class Rules:
     message_class: MessageClass
     max_message_bytes: int
     max_recipients: int
+    max_mails_per_session: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
         message_class=listener.message_class,
         max_message_bytes=settings.ingress.max_message_bytes,
         max_recipients=settings.ingress.max_recipients,
+        max_mails_per_session=settings.ingress.max_mails_per_session,
     )
 
 
@@ -139,6 +142,9 @@ def _extensions(rules: Rules, secured: bool, authenticated: bool) -> Iterator[st
     yield "ENHANCEDSTATUSCODES"
     yield "8BITMIME"
     yield "SMTPUTF8"
+    yield "DSN"
+    yield "MT-PRIORITY"
+    yield f"LIMITS RCPTMAX={rules.max_recipients} MAILMAX={rules.max_mails_per_session}"
 
 
 def check_starttls(rules: Rules, secured: bool) -> ServerReply | None:

@@ -19,8 +19,8 @@ from services.ingress.tls import renew_certificate
 from shared import metrics
 from shared.file_watch import PAUSE, FileWatch
 from shared.logs import get_logger
+from shared.settings.accepting import TlsSettings
 from shared.settings.load import ConfigError
-from shared.settings.model import TlsSettings
 
 
 def watch_credentials(

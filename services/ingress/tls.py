@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from shared.settings.accepting import TlsSettings
 from shared.settings.load import ConfigError
-from shared.settings.model import TlsSettings
 
 
 def server_context(settings: TlsSettings) -> ssl.SSLContext:

@@ -25,8 +25,7 @@ from shared.content.interface import ContentMissing, ContentStore, ContentUnavai
 from shared.dns.answers import MxAnswer
 from shared.dns.interface import Resolver
 from shared.logs import clip, get_logger
-from shared.mail.dsn import HEADERS_LIMIT
-from shared.mail.headers import header_section
+from shared.mail.dsn import FULL_LIMIT
 from shared.messages.codec import CodecError, decode
 from shared.messages.model import AcceptedMail, DeliveryJob
 from shared.plan.lanes import LanePlan
@@ -158,15 +157,15 @@ class Router:
         parts = split(parent, ways)
         if parts.postponed and self._successors.is_late(parent):
             parts = split(parent, [given_up(way) for way in ways])
-        if not parts.needs_headers:
+        if not parts.needs_content:
             self._forward_parts(delivery, parent, parts, b"")
         elif parent.content.blob:
-            self._spawn(delivery, self._with_headers(delivery, parent, parts))
+            self._spawn(delivery, self._with_content(delivery, parent, parts))
         else:
-            headers = header_section(parent.content.inline, HEADERS_LIMIT)
-            self._forward_parts(delivery, parent, parts, headers)
+            content = bytes(parent.content.inline[: FULL_LIMIT + 1])
+            self._forward_parts(delivery, parent, parts, content)
 
-    async def _with_headers(self, delivery: Delivery, parent: DeliveryJob, parts: Split) -> None:
+    async def _with_content(self, delivery: Delivery, parent: DeliveryJob, parts: Split) -> None:
         try:
             content = await self._store.get(parent.content.blob)
         except ContentMissing:
@@ -175,13 +174,12 @@ class Router:
             get_logger().warning("content store", mail_id=parent.mail_id, error=str(error))
             self._forward(delivery, parent, self._successors.wait_for_store(parent))
         else:
-            headers = header_section(content, HEADERS_LIMIT)
-            self._forward_parts(delivery, parent, parts, headers)
+            self._forward_parts(delivery, parent, parts, bytes(content[: FULL_LIMIT + 1]))
 
     def _forward_parts(
-        self, delivery: Delivery, parent: DeliveryJob, parts: Split, headers: bytes
+        self, delivery: Delivery, parent: DeliveryJob, parts: Split, content: bytes
     ) -> None:
-        plan = self._successors.plan(parent, parts, headers, delivery.queue)
+        plan = self._successors.plan(parent, parts, content, delivery.queue)
         self._forward(delivery, parent, plan)
 
     def _forward(self, delivery: Delivery, parent: DeliveryJob, plan: Plan) -> None:

@@ -34,8 +34,8 @@ class Split:
     parked: DeliveryJob | None = None
 
     @property
-    def needs_headers(self) -> bool:
-        """Whether a notification will quote the header section."""
+    def needs_content(self) -> bool:
+        """Whether a notification will quote the mail."""
         return bool(self.failures) and self.parked is None
 
 
@@ -54,6 +54,7 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
         message_class=mail.message_class,
         eight_bit=mail.eight_bit,
         smtputf8=mail.smtputf8,
+        dsn=mail.dsn,
     )
 
 

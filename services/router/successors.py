@@ -19,7 +19,8 @@ from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
 from shared.broker.topology import ACCEPTED, DUE, PARKED
 from shared.logs import clip, log_event
-from shared.mail.dsn import ReportedMail, failure_dsn
+from shared.mail.dsn import Action, Report, ReportedMail, notification
+from shared.mail.notify import wants
 from shared.mail.schedule import is_expired, next_delay_ms
 from shared.messages.codec import encode
 from shared.messages.ids import job_id
@@ -27,6 +28,7 @@ from shared.messages.model import DeliveryJob, Event, Recipient
 from shared.plan.lanes import LanePlan
 from shared.settings.model import Settings
 from shared.settings.units import format_duration
+from shared.smtp.parameters import Notify
 from shared.smtp.replies import Reply
 
 STORE_DOWN = Reply(451, "4.3.0", "The content store does not answer")
@@ -90,10 +92,10 @@ class Successors:
         attempts = parent.attempt + 1
         return is_expired(parent.accepted_at, self._clock(), self._settings.max_age_ms, attempts)
 
-    def plan(self, parent: DeliveryJob, parts: Split, headers: bytes, queue: str) -> Plan:
+    def plan(self, parent: DeliveryJob, parts: Split, content: bytes, queue: str) -> Plan:
         """Everything that follows from one message, which came from `queue`.
 
-        `headers` are its header lines, for a notification.
+        `content` is for a notification: empty if none will be made, or if it cannot be had.
         """
         plan = Plan()
         now = self._clock()
@@ -105,7 +107,7 @@ class Successors:
         if parts.parked is not None:
             _park(plan, parts.parked, parts.failures, queue, now)
         elif parts.failures:
-            self._notify(plan, parent, parts.failures, headers, now)
+            self._notify(plan, parent, parts.failures, content, now)
         for recipient, failure in parts.failures:
             _give_up(plan, parent, recipient, failure, now)
         plan.ended = not (parts.jobs or parts.postponed or parts.parked)
@@ -143,24 +145,23 @@ class Successors:
         plan: Plan,
         parent: DeliveryJob,
         failures: Sequence[Failure],
-        headers: bytes,
+        content: bytes,
         now: float,
     ) -> None:
-        dsn = failure_dsn(
+        reports = [
+            Report(recipient, Action.FAILED, failure.reply)
+            for recipient, failure in failures
+            if wants(recipient, Notify.FAILURE)
+        ]
+        if not reports:
+            return
+        dsn = notification(
             # Delivery may notify of the same attempt of the same job: never under the same id.
             dsn_id=job_id(parent.id, "dsn of the router", parent.attempt),
             now=now,
             hostname=self._settings.hostname,
-            mail=ReportedMail(
-                parent.mail_id,
-                parent.accepted_at,
-                parent.reverse_path,
-                parent.tenant,
-                parent.message_class,
-                parent.smtputf8,
-                headers,
-            ),
-            failures=[(recipient, failure.reply) for recipient, failure in failures],
+            mail=ReportedMail.of(parent, content),
+            reports=reports,
         )
         plan.messages.append(Outgoing(ACCEPTED, encode(dsn), dsn.id))
         plan.counts.append(_count_dsn)

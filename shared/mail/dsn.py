@@ -1,9 +1,9 @@
-"""Delivery status notifications: what the sender is told about recipients that failed (pure).
+"""Delivery status notifications: what the sender is told about his recipients (pure).
 
-RFC 3464 in the frame of RFC 6522. The null reverse-path makes sure that a notification never
-causes another (RFC 5321, 6.1). Replies, addresses and headers come from strangers: a notification
-is ASCII in short lines whatever they hold (only a reverse-path that is not ASCII stands as it is,
-in To), so every next hop can take it.
+RFC 3464 in the frame of RFC 6522, by the wishes of RFC 3461. The null reverse-path makes sure that
+a notification never causes another (RFC 5321, 6.1). Replies, addresses and headers come from
+strangers: a notification is ASCII in short lines whatever they hold (only a reverse-path that is
+not ASCII stands as it is, in To), so every next hop can take it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
+from enum import StrEnum
 
-from shared.messages.model import AcceptedMail, Content, MessageClass, Recipient
+from shared.mail.headers import header_section
+from shared.messages.model import (
+    AcceptedMail,
+    Content,
+    DeliveryJob,
+    DsnWishes,
+    MessageClass,
+    Recipient,
+)
 from shared.smtp.replies import Reply
+from shared.smtp.xtext import decode_xtext
 
 HEADERS_LIMIT = 32_768
 """Octets of the original's header section that are sent back."""
@@ -30,18 +40,54 @@ _NOT_ASCII = re.compile(r"[^ -~]")
 _NOT_XTEXT = re.compile(r"[^!-~]|[\\+=]")
 _PLAIN = re.compile(rb"(?:[\t\x20-\x7e]{0,%d}\r\n)*" % LONGEST_LINE)
 
-EXPLANATION = """\
-This is the mail system at {hostname}.
+FULL = "FULL"
+"""The RET that asks for the whole content."""
+FULL_LIMIT = 49_152
+"""Octets of a content that is sent back whole where that was asked for (RFC 3461, 6.2: at will)."""
 
+
+class Action(StrEnum):
+    """What has happened to a recipient (RFC 3464, 2.3.3)."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    RELAYED = "relayed"
+
+
+_SUBJECTS = {
+    Action.FAILED: "Undelivered Mail Returned to Sender",
+    Action.DELAYED: "Delayed Mail (still being retried)",
+    Action.RELAYED: "Successful Mail Delivery Report",
+}
+_TEXTS = {
+    Action.FAILED: """\
 Your message could not be delivered to the recipients below, and no further
 attempt will be made. The reason given for each is quoted as it was received.
+""",
+    Action.DELAYED: """\
+Your message could not yet be delivered to the recipients below. You need not
+send it again: it will be tried further. The last reply is quoted for each.
+""",
+    Action.RELAYED: """\
+Your message was handed over for the recipients below, to a mail system that
+does not notify of what follows.
+""",
+}
 
-"""
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is told of one recipient; `until` is when a delayed one is given up, since the epoch."""
+
+    recipient: Recipient
+    action: Action
+    reply: Reply
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedMail:
-    """The mail that a notification is about; `headers` are its header lines."""
+    """The mail that a notification is about; `content` is as much of it as is known."""
 
     mail_id: str
     accepted_at: float
@@ -49,22 +95,32 @@ class ReportedMail:
     tenant: str
     message_class: MessageClass
     smtputf8: bool
-    headers: bytes
+    content: bytes
+    dsn: DsnWishes | None = None
+
+    @classmethod
+    def of(cls, job: DeliveryJob, content: bytes) -> ReportedMail:
+        """The mail of a job."""
+        return cls(
+            job.mail_id,
+            job.accepted_at,
+            job.reverse_path,
+            job.tenant,
+            job.message_class,
+            job.smtputf8,
+            content,
+            job.dsn,
+        )
 
 
-def failure_dsn(
-    *,
-    dsn_id: str,
-    now: float,
-    hostname: str,
-    mail: ReportedMail,
-    failures: Sequence[tuple[Recipient, Reply]],
+def notification(
+    *, dsn_id: str, now: float, hostname: str, mail: ReportedMail, reports: Sequence[Report]
 ) -> AcceptedMail:
-    """The notification that `failures` are final, as mail to the reverse-path of `mail`.
+    """The notification of `reports`, of which there are any, as mail to the reverse-path of `mail`.
 
-    `dsn_id` must derive from what failed, so that a redelivery makes the same notification.
+    `dsn_id` must derive from what is told, so that a redelivery makes the same notification.
     """
-    content = _content(dsn_id, now, hostname, mail, failures)
+    content = _content(dsn_id, now, hostname, mail, reports)
     is_ascii = content.isascii() and mail.reverse_path.isascii()
     return AcceptedMail(
         id=dsn_id,
@@ -80,30 +136,42 @@ def failure_dsn(
 
 
 def _content(
-    dsn_id: str,
-    now: float,
-    hostname: str,
-    mail: ReportedMail,
-    failures: Sequence[tuple[Recipient, Reply]],
+    dsn_id: str, now: float, hostname: str, mail: ReportedMail, reports: Sequence[Report]
 ) -> bytes:
     boundary = f"=_postroad_{dsn_id}"
     parts = [
-        _part("text/plain; charset=utf-8", _human(hostname, failures)),
-        _part("message/delivery-status", _status(hostname, mail, failures)),
-        _part("text/rfc822-headers", _safe_headers(mail.headers)),
+        _part("text/plain; charset=utf-8", _human(hostname, reports)),
+        _part("message/delivery-status", _status(hostname, mail, reports)),
+        _original(mail, reports),
     ]
-    head = _head(dsn_id, now, hostname, mail.reverse_path, boundary)
+    subject = next(_SUBJECTS[kind] for kind in Action if any(r.action is kind for r in reports))
+    head = _head(f"{dsn_id}@{hostname}", now, mail.reverse_path, subject, boundary)
     body = b"".join(f"--{boundary}\r\n".encode() + part for part in parts)
     return head.encode() + b"\r\n" + body + f"--{boundary}--\r\n".encode()
 
 
-def _head(dsn_id: str, now: float, hostname: str, to: str, boundary: str) -> str:
+def _original(mail: ReportedMail, reports: Sequence[Report]) -> bytes:
+    """The headers; all of it if a failure is told, and the sender asked, and it can stand so."""
+    wanted = mail.dsn is not None and mail.dsn.ret == FULL
+    if (
+        wanted
+        and len(mail.content) <= FULL_LIMIT
+        and any(report.action is Action.FAILED for report in reports)
+        and _PLAIN.fullmatch(mail.content)  # of this type nothing may be encoded (RFC 2046, 5.2.1)
+    ):
+        return _part("message/rfc822", mail.content)
+    headers = header_section(mail.content, HEADERS_LIMIT)
+    return _part("text/rfc822-headers", _safe_headers(headers))
+
+
+def _head(message_id: str, now: float, to: str, subject: str, boundary: str) -> str:
+    hostname = message_id.partition("@")[2]
     lines = [
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>",
         f"To: <{one_line(to)}>",
-        "Subject: Undelivered Mail Returned to Sender",
+        f"Subject: {subject}",
         f"Date: {formatdate(now)}",
-        f"Message-ID: <{dsn_id}@{hostname}>",
+        f"Message-ID: <{message_id}>",
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",
         "Content-Type: multipart/report; report-type=delivery-status;",
@@ -121,26 +189,46 @@ def _part(kind: str, body: bytes) -> bytes:
     return head + encoded + b"\r\n"
 
 
-def _human(hostname: str, failures: Sequence[tuple[Recipient, Reply]]) -> bytes:
-    text = EXPLANATION.format(hostname=hostname)
-    for recipient, reply in failures:
-        text += f"<{one_line(recipient.address)}>\n    {one_line(str(reply))}\n\n"
+def _human(hostname: str, reports: Sequence[Report]) -> bytes:
+    text = f"This is the mail system at {hostname}.\n\n"
+    for action in Action:
+        those = [report for report in reports if report.action is action]
+        if those:
+            text += _TEXTS[action] + "\n"
+        for report in those:
+            address = one_line(report.recipient.address)
+            text += f"<{address}>\n    {one_line(str(report.reply))}\n\n"
     return text.replace("\n", "\r\n").encode()
 
 
-def _status(
-    hostname: str, mail: ReportedMail, failures: Sequence[tuple[Recipient, Reply]]
-) -> bytes:
+def _status(hostname: str, mail: ReportedMail, reports: Sequence[Report]) -> bytes:
     lines = [f"Reporting-MTA: dns; {hostname}", f"Arrival-Date: {formatdate(mail.accepted_at)}"]
-    for recipient, reply in failures:
+    if mail.dsn is not None and mail.dsn.envid:
+        lines.insert(0, f"Original-Envelope-Id: {_decoded(mail.dsn.envid)}")
+    for report in reports:
+        recipient, reply = report.recipient, report.reply
+        lines.append("")
+        if recipient.orcpt:
+            kind, _, address = recipient.orcpt.partition(";")
+            lines.append(f"Original-Recipient: {kind}; {_decoded(address)}")
         lines += [
-            "",
             f"Final-Recipient: {_typed_address(recipient.address)}",
-            "Action: failed",
+            f"Action: {report.action}",
             f"Status: {_status_code(reply)}",
             f"Diagnostic-Code: smtp; {escaped(one_line(str(reply)), _NOT_ASCII)}",
         ]
+        if report.until:
+            lines.append(f"Will-Retry-Until: {formatdate(report.until)}")
     return "".join(f"{line}\r\n" for line in lines).encode("ascii")
+
+
+def _decoded(xtext: str) -> str:
+    """As the sender meant it, on one line of ASCII."""
+    try:
+        text = decode_xtext(xtext)
+    except ValueError:
+        text = xtext
+    return escaped(one_line(text), _NOT_ASCII)
 
 
 def _typed_address(address: str) -> str:
@@ -152,7 +240,7 @@ def _typed_address(address: str) -> str:
 def _status_code(reply: Reply) -> str:
     if _ENHANCED.fullmatch(reply.enhanced):
         return reply.enhanced
-    return "4.0.0" if reply.transient else "5.0.0"
+    return f"{reply.code // 100}.0.0" if 200 <= reply.code < 600 else "5.0.0"
 
 
 def _safe_headers(headers: bytes) -> bytes:

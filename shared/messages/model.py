@@ -37,10 +37,27 @@ class Content(msgspec.Struct, frozen=True):
     blob: str = ""
 
 
-class Recipient(msgspec.Struct, frozen=True):
-    """One forward-path as the client sent it, without angle brackets or source route."""
+class Recipient(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One forward-path as the client sent it, without angle brackets or source route.
+
+    `notify` and `orcpt` are the parameters of RCPT (RFC 3461, 4.1 and 4.2): `NEVER`, or what was
+    asked for; and the address type with the original address in xtext.
+    """
 
     address: str
+    notify: str = ""
+    orcpt: str = ""
+
+
+class DsnWishes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The parameters of MAIL (RFC 3461, 4.3 and 4.4): `FULL`, `HDRS` or nothing; ENVID in xtext.
+
+    `told_of_delay`: the notification of a delay was sent.
+    """
+
+    ret: str = ""
+    envid: str = ""
+    told_of_delay: bool = False
 
 
 class MailExchanger(msgspec.Struct, frozen=True):
@@ -58,6 +75,7 @@ class AcceptedMail(msgspec.Struct, frozen=True, tag="accepted", tag_field="type"
     """One SMTP transaction that was answered 250: every recipient, one broker message.
 
     `accepted_at` is seconds since the epoch. An empty `reverse_path` is the null reverse-path.
+    `dsn` is None while nobody has asked for anything special.
     """
 
     id: str
@@ -69,6 +87,7 @@ class AcceptedMail(msgspec.Struct, frozen=True, tag="accepted", tag_field="type"
     message_class: MessageClass = MessageClass.TRANSACTIONAL
     eight_bit: bool = False
     smtputf8: bool = False
+    dsn: DsnWishes | None = None
     schema: int = SCHEMA
 
 
@@ -102,6 +121,7 @@ class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
     message_class: MessageClass = MessageClass.TRANSACTIONAL
     eight_bit: bool = False
     smtputf8: bool = False
+    dsn: DsnWishes | None = None
     schema: int = SCHEMA
 
     @property

@@ -9,9 +9,13 @@ from shared.smtp.replies import Reply
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The next hop took responsibility: 250 after the final dot."""
+    """The next hop took responsibility: 250 after the final dot.
+
+    With `told` it was asked to notify as the sender wishes, and said that it can (RFC 3461).
+    """
 
     reply: Reply
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,24 @@ the documentation. Unknown keys are errors.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from shared.messages.model import MessageClass
 from shared.plan.providers import provider_names
 from shared.settings import values
-from shared.settings.section import AtLeastOne, CommaList, Section, in_units
+from shared.settings.accepting import IngressSettings
+from shared.settings.section import (
+    Address,
+    AtLeastOne,
+    CommaList,
+    Port,
+    PortOrFree,
+    Section,
+    in_units,
+)
 from shared.settings.sending import TimeoutSettings, Uncertain
 from shared.settings.shaping import (
     LaneMatch,
@@ -28,11 +34,6 @@ from shared.settings.shaping import (
     check_lanes,
 )
 from shared.settings.units import Duration, parse_duration_ms
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-PortOrFree = Annotated[int, Field(ge=0, le=65535)]
-Address = Annotated[str, AfterValidator(values.ip_address)]
-Network = Annotated[values.Network, BeforeValidator(values.network)]
 
 
 class BrokerSettings(Section):
@@ -70,114 +71,6 @@ class ContentStoreSettings(Section):
         "", description="URL of an S3-compatible server; empty means AWS itself."
     )
     s3_region: str = Field("us-east-1", description="Region of the bucket.")
-
-
-class ListenerTls(StrEnum):
-    """How a listener offers TLS."""
-
-    NONE = "none"
-    STARTTLS = "starttls"
-    IMPLICIT = "implicit"
-
-
-class ListenerAuth(StrEnum):
-    """Whether a listener offers or demands AUTH."""
-
-    NONE = "none"
-    OPTIONAL = "optional"
-    REQUIRED = "required"
-
-
-class ListenerSettings(Section):
-    """One address that accepts SMTP."""
-
-    address: Address = Field("0.0.0.0", description="IP address to listen on.")
-    port: PortOrFree = Field(description="TCP port; 0 takes a free one (for tests).")
-    tls: ListenerTls = Field(
-        ListenerTls.STARTTLS, description="`none`, `starttls` or `implicit` (TLS from the start)."
-    )
-    auth: ListenerAuth = Field(
-        ListenerAuth.REQUIRED, description="`none`, `optional` or `required` before MAIL."
-    )
-    auth_without_tls: bool = Field(
-        False, description="Offer AUTH on a connection without TLS. Passwords cross in the clear."
-    )
-    relay_networks: Annotated[tuple[Network, ...], CommaList] = Field(
-        (), description="Clients in these networks may relay without AUTH."
-    )
-    message_class: MessageClass = Field(
-        MessageClass.TRANSACTIONAL,
-        description="Class of mail accepted here unless the user or the header "
-        "`X-Postroad-Class` says otherwise: `transactional` or `bulk`.",
-    )
-    tenant: str = Field("default", description="Tenant of mail relayed here without AUTH.")
-
-    @model_validator(mode="after")
-    def _auth_needs_tls(self) -> Self:
-        offers_auth = self.auth is not ListenerAuth.NONE
-        if offers_auth and self.tls is ListenerTls.NONE and not self.auth_without_tls:
-            raise ValueError("auth needs tls: starttls or implicit (or auth_without_tls: true)")
-        if self.auth is ListenerAuth.NONE and not self.relay_networks:
-            raise ValueError("nobody may send here: give relay_networks or auth")
-        return self
-
-
-class TlsSettings(Section):
-    """The certificate that ingress shows."""
-
-    certificate: Path = Field(description="PEM file: the certificate and its chain.")
-    key: Path = Field(description="PEM file: the private key.")
-
-
-class IngressSettings(Section):
-    """Acceptance of mail over SMTP."""
-
-    listeners: Annotated[tuple[ListenerSettings, ...], AtLeastOne] = Field(
-        (
-            ListenerSettings(
-                address="127.0.0.1",
-                port=2525,
-                tls=ListenerTls.NONE,
-                auth=ListenerAuth.NONE,
-                relay_networks=(ipaddress.ip_network("127.0.0.0/8"),),
-            ),
-        ),
-        description="Addresses to listen on, each with its own rules.",
-    )
-    tls: TlsSettings | None = Field(None, description="Needed by listeners with TLS.")
-    credentials_file: Path | None = Field(
-        None, description="YAML list of users with argon2 hashes (`postroad hash-password`)."
-    )
-    max_message_bytes: Annotated[int, Field(ge=1024)] = Field(
-        26_214_400,
-        json_schema_extra=in_units("octets"),
-        description="Announced by SIZE; a larger message is refused with 552.",
-    )
-    max_recipients: Annotated[int, Field(ge=100)] = Field(
-        1000,
-        json_schema_extra=in_units("recipients"),
-        description="Recipients a transaction; further ones get 452 (RFC 5321, 4.5.3.1.8).",
-    )
-    max_connections: Annotated[int, Field(ge=1)] = Field(
-        10_000,
-        json_schema_extra=in_units("sessions"),
-        description="Sessions at once; further ones get 421.",
-    )
-    command_timeout: Duration = Field(
-        parse_duration_ms("5m"),
-        description="Idle time before a session is ended (RFC 5321, 4.5.3.2.7).",
-    )
-
-    @model_validator(mode="after")
-    def _listeners_have_what_they_need(self) -> Self:
-        for number, listener in enumerate(self.listeners):
-            if listener.tls is not ListenerTls.NONE and self.tls is None:
-                raise ValueError(f"listeners.{number}.tls is {listener.tls}: give ingress.tls")
-            if listener.auth is not ListenerAuth.NONE and self.credentials_file is None:
-                raise ValueError(
-                    f"listeners.{number}.auth is {listener.auth}: give ingress.credentials_file"
-                )
-        return self
 
 
 class DnsSettings(Section):
@@ -239,6 +132,10 @@ class DeliverySettings(Section):
     retry_schedule: Annotated[tuple[Duration, ...], AtLeastOne, CommaList] = Field(
         tuple(map(parse_duration_ms, ("1m", "5m", "15m", "30m", "1h", "2h", "4h"))),
         description="Wait before each further attempt; the last one repeats.",
+    )
+    delay_notice: Duration = Field(
+        parse_duration_ms("4h"),
+        description="After which a sender who asked for it (`NOTIFY=DELAY`) is told of a delay.",
     )
     max_age: Duration = Field(
         parse_duration_ms("72h"),

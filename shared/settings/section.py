@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, JsonValue
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from shared.settings import values
 
@@ -19,3 +21,9 @@ class Section(BaseModel):
     """A part of the configuration: immutable, and strict about unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+PortOrFree = Annotated[int, Field(ge=0, le=65535)]
+Address = Annotated[str, AfterValidator(values.ip_address)]
+Network = Annotated[values.Network, BeforeValidator(values.network)]

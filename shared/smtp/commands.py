@@ -5,8 +5,9 @@ from __future__ import annotations
 from shared.smtp.errors import ProtocolError
 from shared.smtp.parameters import (
     MailParameters,
-    check_recipient_parameters,
+    RecipientParameters,
     parse_mail_parameters,
+    parse_recipient_parameters,
 )
 from shared.smtp.paths import (
     ForwardPath,
@@ -41,16 +42,16 @@ def parse_mail(argument: bytes) -> tuple[ReversePath, MailParameters]:
     return path, parameters
 
 
-def parse_rcpt(argument: bytes, smtputf8: bool) -> ForwardPath:
+def parse_rcpt(argument: bytes, smtputf8: bool) -> tuple[ForwardPath, RecipientParameters]:
     """What follows `RCPT `, in a transaction with SMTPUTF8 or not. Raises `ProtocolError`."""
     if argument[:3].upper() != b"TO:":
         raise ProtocolError(RCPT_SYNTAX)
     path, rest = parse_forward_path(_text(argument[3:], FORWARD_PATH_SYNTAX))
     _check_separated(rest)
-    check_recipient_parameters(rest)
+    parameters = parse_recipient_parameters(rest)
     if not (smtputf8 or argument.isascii()):
         raise ProtocolError(ADDRESS_NEEDS_SMTPUTF8)
-    return path
+    return path, parameters
 
 
 def parse_hello(argument: bytes) -> str:

@@ -14,12 +14,17 @@ import msgspec
 
 from shared.smtp.errors import ProtocolError
 from shared.smtp.server_replies import PARAMETER_SYNTAX, UNKNOWN_PARAMETER
+from shared.smtp.xtext import XTEXT
 
 _PARAMETER = re.compile(
     "([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\u00a0-\U0010ffff]++))?",
 )
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870, 3
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")  # RFC 3461, 4
+_PRIORITY = re.compile(r"-?[0-9]")  # RFC 6710, 4.1
+_ORCPT = re.compile(r"([A-Za-z0-9-]{1,40});(.+)")
+LONGEST_ENVID = 100
+LONGEST_ORCPT = 500
+"""Octets, xtext included (RFC 3461, 4.4 and 4.2)."""
 
 
 class Body(StrEnum):
@@ -29,14 +34,39 @@ class Body(StrEnum):
     EIGHT_BIT_MIME = "8BITMIME"
 
 
+class Notify(StrEnum):
+    """What NOTIFY can ask for (RFC 3461, 4.1)."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    DELAY = "DELAY"
+
+
+NEVER = "NEVER"
+
+
 class MailParameters(msgspec.Struct, frozen=True):
-    """What may follow the reverse-path. `size` is in octets, 0 if not given."""
+    """What may follow the reverse-path. `size` is in octets, 0 if not given.
+
+    `ret` and `envid` are those of RFC 3461, `priority` is that of RFC 6710.
+    """
 
     size: int = 0
     body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    priority: int = 0
 
 
+class RecipientParameters(msgspec.Struct, frozen=True):
+    """What may follow the forward-path (RFC 3461, 4.1 and 4.2); ORCPT stays as sent."""
+
+    notify: str = ""
+    orcpt: str = ""
+
+
+NO_RECIPIENT_PARAMETERS = RecipientParameters()
 NO_MAIL_PARAMETERS = MailParameters()
 
 
@@ -69,10 +99,39 @@ def parse_mail_parameters(text: str) -> MailParameters:
     return msgspec.structs.replace(NO_MAIL_PARAMETERS, **fields)
 
 
-def check_recipient_parameters(text: str) -> None:
-    """RCPT has none that we know. Raises `ProtocolError` for each."""
-    if text and split_parameters(text):
-        raise ProtocolError(UNKNOWN_PARAMETER)
+def parse_recipient_parameters(text: str) -> RecipientParameters:
+    """The parameters of RCPT. Raises `ProtocolError`."""
+    if not text:
+        return NO_RECIPIENT_PARAMETERS
+    fields: dict[str, str] = {}
+    for keyword, value in split_parameters(text).items():
+        if keyword == "NOTIFY":
+            fields["notify"] = _notify(value or "")
+        elif keyword == "ORCPT":
+            fields["orcpt"] = _orcpt(value or "")
+        else:
+            raise ProtocolError(UNKNOWN_PARAMETER)
+    return RecipientParameters(**fields)
+
+
+def _notify(value: str) -> str:
+    """NEVER, or what is asked for in one order."""
+    words = value.upper().split(",")
+    if words == [NEVER]:
+        return NEVER
+    if len(set(words)) != len(words) or not set(words) <= set(Notify):
+        raise ProtocolError(PARAMETER_SYNTAX)
+    return ",".join(each for each in Notify if each in words)
+
+
+def _orcpt(value: str) -> str:
+    match = _ORCPT.fullmatch(value)
+    if match is None or len(value) > LONGEST_ORCPT:
+        raise ProtocolError(PARAMETER_SYNTAX)
+    # With SMTPUTF8 the address may also be unitext (RFC 6533, 3), in which nothing is encoded.
+    if match[1].lower() != "utf-8" and not XTEXT.fullmatch(match[2]):
+        raise ProtocolError(PARAMETER_SYNTAX)
+    return value
 
 
 def _size(value: str | None) -> dict[str, object]:
@@ -96,9 +155,28 @@ def _smtputf8(value: str | None) -> dict[str, object]:
 
 def _auth(value: str | None) -> dict[str, object]:
     """Whom the mail was first submitted by; nobody here relies on it (RFC 4954, 5)."""
-    if value is None or not _XTEXT.fullmatch(value):
+    if value is None or not XTEXT.fullmatch(value):
         raise ProtocolError(PARAMETER_SYNTAX)
     return {}
+
+
+def _ret(value: str | None) -> dict[str, object]:
+    ret = (value or "").upper()
+    if ret not in {"FULL", "HDRS"}:
+        raise ProtocolError(PARAMETER_SYNTAX)
+    return {"ret": ret}
+
+
+def _envid(value: str | None) -> dict[str, object]:
+    if value is None or len(value) > LONGEST_ENVID or not XTEXT.fullmatch(value):
+        raise ProtocolError(PARAMETER_SYNTAX)
+    return {"envid": value}
+
+
+def _priority(value: str | None) -> dict[str, object]:
+    if value is None or not _PRIORITY.fullmatch(value):
+        raise ProtocolError(PARAMETER_SYNTAX)
+    return {"priority": int(value)}
 
 
 _MAIL_READERS: dict[str, Callable[[str | None], dict[str, object]]] = {
@@ -106,4 +184,7 @@ _MAIL_READERS: dict[str, Callable[[str | None], dict[str, object]]] = {
     "BODY": _body,
     "SMTPUTF8": _smtputf8,
     "AUTH": _auth,
+    "RET": _ret,
+    "ENVID": _envid,
+    "MT-PRIORITY": _priority,
 }

@@ -82,7 +82,8 @@ def _one_line(line: bytes) -> Reply | None:
     code, enhanced = match.groups(b"")
     if enhanced[:1] not in code[:1]:
         return Reply(int(code), "", _text(line))
-    return Reply(int(code), enhanced.decode(), _text(line, match.end()))
+    text = _text(line, match.end())
+    return Reply(int(code), enhanced.decode(), text.lstrip(" ") if enhanced else text)
 
 
 def _begins_like_a_reply(line: bytes) -> bool:
@@ -90,7 +91,8 @@ def _begins_like_a_reply(line: bytes) -> bool:
 
 
 def _text(line: bytes, start: int = 4) -> str:
-    return line[start:].rstrip().decode("utf-8", "replace").replace("\r", " ").replace("\0", " ")
+    text = line[start:].decode("utf-8", "replace").replace("\r", " ").replace("\0", " ")
+    return text.rstrip()
 
 
 class ReplyReader:

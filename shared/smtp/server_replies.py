@@ -41,6 +41,7 @@ TOO_MANY_SESSIONS = ServerReply(421, "4.3.2", "Too many sessions, try again late
 IDLE_TOO_LONG = ServerReply(421, "4.4.2", "Idle for too long")  # RFC 5321, 4.5.3.2.7
 TOO_MANY_ERRORS = ServerReply(421, "4.7.0", "Too many errors", "syntax")
 TOO_MANY_COMMANDS = ServerReply(421, "4.7.0", "Too many commands without mail", "load")
+TOO_MANY_MAILS = ServerReply(421, "4.7.0", "Too many mails in this session", "load")  # RFC 9422
 NOT_A_MAIL_CLIENT = ServerReply(421, "4.7.0", "This is a mail server", "syntax")
 UNSYNCHRONIZED = ServerReply(421, "4.7.0", "Input after a refused DATA", "syntax")  # RFC 2920, 3.1
 

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from services.ingress.credentials import Credential, load_credentials
 from services.ingress.renewal import watch_certificate, watch_credentials
 from services.ingress.tls import server_context
-from shared.settings.model import TlsSettings
+from shared.settings.accepting import TlsSettings
 from tests.support.ingress import OPEN, ingress_settings, running_ingress, write_users
 
 AL, BO = {"username": "al", "password": "one"}, {"username": "bo", "password": "two"}

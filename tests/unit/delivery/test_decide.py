@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.delivery.custody import successors
+from services.delivery.custody import reports_of, successors
 from services.delivery.decide import decide
 from shared.broker.interface import ParkReason
 from shared.broker.parking import REASON
 from shared.broker.topology import ACCEPTED, DUE, PARKED
 from shared.messages.codec import decode
-from shared.messages.model import Content, DeliveryJob, Recipient
-from shared.messages.outcome import Deferred, Delivered, Failed, Unknown
+from shared.messages.model import Content, DeliveryJob, DsnWishes, Recipient
+from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
 from shared.settings.model import DeliverySettings
 from shared.settings.sending import Uncertain
 from shared.smtp.replies import Reply
@@ -100,3 +101,47 @@ def test_a_redelivered_job_holds_its_recipients_under_the_same_id() -> None:
         for now in (1.0, 2.0)
     )
     assert first == second != one.id
+
+
+def wishing(
+    notify: str, dsn: DsnWishes | None = None, reverse_path: str = "s@a.test"
+) -> DeliveryJob:
+    return msgspec.structs.replace(
+        job(1, reverse_path), recipients=(Recipient("r@b.test", notify),), dsn=dsn or DsnWishes()
+    )
+
+
+def told(wish: DeliveryJob, outcome: Outcome, now: float = 1.0) -> list[tuple[str, str]]:
+    """What the sender is told: action and status."""
+    decision = decide(wish, [outcome], now, DeliverySettings())
+    return [(one.action.value, one.reply.enhanced) for one in reports_of(wish, decision)]
+
+
+def test_the_sender_is_told_what_he_asked_for_and_nothing_else() -> None:
+    passed_on = Delivered(OK.reply, told=True)
+    assert told(wishing("SUCCESS"), OK) == [("relayed", "2.0.0")]
+    assert told(wishing("SUCCESS"), passed_on) == []
+    assert told(wishing("FAILURE,DELAY"), OK) == told(wishing(""), OK) == []
+    assert told(wishing(""), NO) == told(wishing("FAILURE"), NO) == [("failed", "5.1.1")]
+    assert told(wishing("SUCCESS,DELAY"), NO) == told(wishing("NEVER"), NO) == []
+    assert told(wishing("SUCCESS", reverse_path=""), OK) == []
+
+
+def test_a_delay_is_told_once_and_late_enough() -> None:
+    hours = 3600.0
+    wish = wishing("DELAY")
+    assert told(wish, LATER, 3.9 * hours) == []
+    assert told(wish, LATER, 4 * hours) == [("delayed", "4.2.0")]
+    assert told(wishing(""), LATER, 4 * hours) == told(wishing("FAILURE"), LATER, 5 * hours) == []
+    decision = decide(wish, [LATER], 4 * hours, DeliverySettings())
+    assert decision.until == ENDS
+    assert decision.retry is not None
+    assert told(decision.retry, LATER, 5 * hours) == []
+
+
+def test_who_wants_no_notification_gets_none_and_the_content_ends() -> None:
+    wish = wishing("NEVER")
+    following = successors(
+        wish, "lane", decide(wish, [NO], 1.0, DeliverySettings()), b"", now=1.0, hostname="m.test"
+    )
+    assert (following.messages, following.ended) == ((), True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from services.delivery.envelope import (
     is_safe_path,
     obstacle,
 )
-from shared.messages.model import Content, DeliveryJob, Recipient
+from shared.messages.model import Content, DeliveryJob, DsnWishes, Recipient
 
 TEXT = b"Subject: x\r\n\r\nbody\r\n"
 ALL = {"size": "0", "8bitmime": "", "smtputf8": "", "pipelining": ""}
@@ -109,3 +110,33 @@ def test_smtputf8_that_was_asked_for_and_not_used_is_no_obstacle() -> None:
 
     assert obstacle(job(smtputf8=True), text, {}) is None
     assert b"SMTPUTF8" not in envelope_commands(job(smtputf8=True), {})[0]
+
+
+def wishing() -> DeliveryJob:
+    recipients = (Recipient("a@b.test", "SUCCESS", "rfc822;A+2Bx@b.test"), Recipient("c@b.test"))
+    wishes = DsnWishes(ret="FULL", envid="QQ1")
+    return msgspec.structs.replace(job(), recipients=recipients, dsn=wishes)
+
+
+def test_wishes_go_on_to_who_can_follow_them() -> None:
+    assert envelope_commands(wishing(), {"dsn": ""}) == [
+        b"MAIL FROM:<s@a.test> RET=FULL ENVID=QQ1\r\n",
+        b"RCPT TO:<a@b.test> NOTIFY=SUCCESS ORCPT=rfc822;A+2Bx@b.test\r\n",
+        b"RCPT TO:<c@b.test>\r\n",
+    ]
+    assert envelope_commands(wishing(), {})[:2] == [
+        b"MAIL FROM:<s@a.test>\r\n",
+        b"RCPT TO:<a@b.test>\r\n",
+    ]
+
+
+@pytest.mark.parametrize("value", ["x\r\nDATA", "x SIZE=1", "x\x00"])
+def test_a_wish_that_is_more_than_a_value_parks_the_job(value: str) -> None:
+    assert is_safe_envelope(wishing())
+    for field in ("ret", "envid"):
+        wishes = msgspec.structs.replace(DsnWishes(), **{field: value})
+        assert not is_safe_envelope(msgspec.structs.replace(job(), dsn=wishes))
+    for field in ("notify", "orcpt"):
+        recipient = msgspec.structs.replace(Recipient("a@b.test"), **{field: value})
+        made = msgspec.structs.replace(job(), recipients=(recipient,), dsn=DsnWishes())
+        assert not is_safe_envelope(made)

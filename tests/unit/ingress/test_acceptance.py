@@ -13,7 +13,7 @@ from shared.broker.interface import Outgoing, PublishError, Refused, Unavailable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentUnavailable
 from shared.messages.codec import decode
-from shared.messages.model import AcceptedMail, MessageClass
+from shared.messages.model import AcceptedMail, DsnWishes, MessageClass, Recipient
 from shared.settings.model import Settings
 from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply
 from tests.support.memory_broker import MemoryBroker
@@ -233,3 +233,33 @@ async def test_extensions_are_asked_of_the_next_hop_only_where_they_are_needed(
     await bench.accept(f"Subject: {content}\r\n".encode(), commands)
     mail = bench.mail()
     assert (mail.eight_bit, mail.smtputf8) == (eight_bit, smtputf8)
+
+
+async def test_what_the_sender_wants_to_be_told_goes_with_the_mail(bench: Bench) -> None:
+    await bench.accept(
+        commands=(
+            b"MAIL FROM:<a@b.test> RET=hdrs ENVID=QQ+2B",
+            b"RCPT TO:<c@d.test> NOTIFY=DELAY,SUCCESS ORCPT=rfc822;C@d.test",
+            b"RCPT TO:<e@d.test>",
+        )
+    )
+    mail = bench.mail()
+    assert mail.dsn == DsnWishes("HDRS", "QQ+2B")
+    assert mail.recipients == (
+        Recipient("c@d.test", "SUCCESS,DELAY", "rfc822;C@d.test"),
+        Recipient("e@d.test"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("priority", "message_class"),
+    [("9", MessageClass.TRANSACTIONAL), ("-1", MessageClass.BULK), ("0", MessageClass.BULK)],
+)
+async def test_a_priority_is_a_message_class(
+    bench: Bench, priority: str, message_class: MessageClass
+) -> None:
+    await bench.accept(
+        commands=(f"MAIL FROM:<a@b.test> MT-PRIORITY={priority}".encode(), b"RCPT TO:<c@d.test>"),
+        user=User("al", "t", MessageClass.BULK),
+    )
+    assert bench.mail().message_class is message_class

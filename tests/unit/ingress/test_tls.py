@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from services.ingress.tls import server_context
+from shared.settings.accepting import TlsSettings
 from shared.settings.load import ConfigError
-from shared.settings.model import TlsSettings
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.mail.dsn import ReportedMail, failure_dsn
-from shared.messages.model import AcceptedMail, MessageClass, Recipient
+from shared.mail.dsn import Action, Report, ReportedMail, notification
+from shared.messages.model import AcceptedMail, DsnWishes, MessageClass, Recipient
 from shared.smtp.replies import Reply
 
 HEADERS = b"Received: from a\r\nFrom: <me@sender.test>\r\nSubject: secret plans\r\n"
@@ -26,10 +26,21 @@ def dsn(
     headers: bytes = HEADERS,
     reverse_path: str = "me@sender.test",
 ) -> AcceptedMail:
+    reports = [Report(recipient, Action.FAILED, reply) for recipient, reply in failures]
+    return told(reports, headers, reverse_path)
+
+
+def told(
+    reports: list[Report],
+    content: bytes = HEADERS,
+    reverse_path: str = "me@sender.test",
+    wishes: DsnWishes | None = None,
+) -> AcceptedMail:
     mail = ReportedMail(
-        "MAIL1", 1000.0, reverse_path, "shop", MessageClass.BULK, smtputf8=False, headers=headers
-    )
-    return failure_dsn(dsn_id="DSN1", now=2000.0, hostname="mta.test", mail=mail, failures=failures)
+        "MAIL1", 1000.0, reverse_path, "shop", MessageClass.BULK,
+        smtputf8=False, content=content, dsn=wishes,
+    )  # fmt: skip
+    return notification(dsn_id="DSN1", now=2000.0, hostname="mta.test", mail=mail, reports=reports)
 
 
 def parsed(mail: AcceptedMail) -> EmailMessage:
@@ -151,3 +162,46 @@ def test_text_of_strangers_never_breaks_the_form(
     groups = cast("list[Message]", parts[1].get_payload())
     assert [group.keys() for group in groups[1:]] == [GROUP] * len(failures)
     assert [group["Action"] for group in groups[1:]] == ["failed"] * len(failures)
+
+
+def test_what_the_sender_gave_comes_back_decoded_with_what_has_happened() -> None:
+    wishes = DsnWishes(ret="HDRS", envid="QQ+2B314+3Dx")
+    reports = [
+        Report(Recipient("a@b.test", "DELAY", "rfc822;A+2Bx@b.test"), Action.DELAYED,
+               Reply(450, "4.2.0", "Later"), until=3000.0),
+        Report(Recipient("c@d.test", "SUCCESS"), Action.RELAYED, Reply(250, "", "Ok")),
+    ]  # fmt: skip
+    mail = told(reports, wishes=wishes)
+    whole, delayed, relayed = status_groups(mail)
+    assert whole["Original-Envelope-Id"] == "QQ+314=x"
+    assert delayed["Original-Recipient"] == "rfc822; A+x@b.test"
+    assert (delayed["Action"], delayed["Status"]) == ("delayed", "4.2.0")
+    assert delayed["Will-Retry-Until"] == "Thu, 01 Jan 1970 00:50:00 -0000"
+    assert (relayed["Action"], relayed["Status"]) == ("relayed", "2.0.0")
+    assert relayed["Will-Retry-Until"] is None
+    assert parsed(mail)["Subject"] == "Delayed Mail (still being retried)"
+    assert parsed(told(reports[1:]))["Subject"] == "Successful Mail Delivery Report"
+
+
+WHOLE = HEADERS + b"\r\nThe body.\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "ret", "action", "kind"),
+    [
+        (WHOLE, "FULL", Action.FAILED, "message/rfc822"),
+        (WHOLE, "FULL", Action.RELAYED, "text/rfc822-headers"),
+        (WHOLE, "HDRS", Action.FAILED, "text/rfc822-headers"),
+        (WHOLE, "", Action.FAILED, "text/rfc822-headers"),
+        (WHOLE + b"\xff\r\n", "FULL", Action.FAILED, "text/rfc822-headers"),
+        (WHOLE + b"x" * 1000 + b"\r\n", "FULL", Action.FAILED, "text/rfc822-headers"),
+        (WHOLE + b"x\r\n" * 20_000, "FULL", Action.FAILED, "text/rfc822-headers"),
+    ],
+)
+def test_the_whole_mail_comes_back_if_it_was_asked_for_and_can(
+    content: bytes, ret: str, action: Action, kind: str
+) -> None:
+    report = Report(Recipient("a@b.test"), action, NO)
+    part = list(parsed(told([report], content, wishes=DsnWishes(ret=ret))).iter_parts())[2]
+    assert part.get_content_type() == kind
+    assert ("The body." in part.as_string()) == (kind == "message/rfc822")

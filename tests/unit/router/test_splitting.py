@@ -76,7 +76,7 @@ def test_what_fails_of_the_null_reverse_path_keeps_its_share_of_the_blob() -> No
     assert [r.address for r in parts.parked.recipients] == ["2@gone.test", "3@"]
     assert [parts.parked.share, *(job.share for job in parts.jobs)] == [2, 2]
     assert parts.parked.id not in {"MAIL", parts.jobs[0].id}
-    assert not parts.needs_headers
+    assert not parts.needs_content
 
 
 def test_a_retried_job_that_is_split_again_divides_its_share() -> None:

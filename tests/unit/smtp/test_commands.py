@@ -25,7 +25,7 @@ def test_addresses_beyond_ascii_need_smtputf8() -> None:
     with pytest.raises(ProtocolError) as caught:
         parse_rcpt("TO:<é@b.test>".encode(), smtputf8=False)
     assert code(caught) == "553 5.6.7"
-    assert parse_rcpt("TO:<é@b.test>".encode(), smtputf8=True).address == "é@b.test"
+    assert parse_rcpt("TO:<é@b.test>".encode(), smtputf8=True)[0].address == "é@b.test"
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from shared.smtp.errors import ProtocolError
 from shared.smtp.parameters import (
     NO_MAIL_PARAMETERS,
+    NO_RECIPIENT_PARAMETERS,
     Body,
     MailParameters,
-    check_recipient_parameters,
+    RecipientParameters,
     parse_mail_parameters,
+    parse_recipient_parameters,
     split_parameters,
 )
 
@@ -36,7 +38,13 @@ def test_the_parameters_of_mail() -> None:
     ("text", "code"),
     [
         (" FOO", 555),
-        (" RET=FULL", 555),
+        (" RET=ALL", 501),
+        (" RET", 501),
+        (" ENVID=", 501),
+        (" ENVID=a+2", 501),
+        (" ENVID=" + "a" * 101, 501),
+        (" MT-PRIORITY=10", 501),
+        (" MT-PRIORITY=+1", 501),
         (" =x", 501),
         (" -X=1", 501),
         (" SIZE=", 501),
@@ -59,14 +67,42 @@ def test_parameters_that_are_refused(text: str, code: int) -> None:
     assert caught.value.reply.enhanced == "5.5.4"
 
 
-def test_no_parameter_of_rcpt_is_known() -> None:
-    check_recipient_parameters("")
-    check_recipient_parameters("  ")
-    with pytest.raises(ProtocolError):
-        check_recipient_parameters(" NOTIFY=NEVER")
+def test_the_parameters_of_rcpt() -> None:
+    assert parse_recipient_parameters("") is NO_RECIPIENT_PARAMETERS
+    assert parse_recipient_parameters("  ") == NO_RECIPIENT_PARAMETERS
+    assert parse_recipient_parameters(" notify=delay,Success ORCPT=rfc822;a+2Bb@C.test") == (
+        RecipientParameters("SUCCESS,DELAY", "rfc822;a+2Bb@C.test")
+    )
+    assert parse_recipient_parameters(" NOTIFY=never").notify == "NEVER"
+    assert parse_recipient_parameters(" ORCPT=utf-8;\u00fc@b.test").orcpt == "utf-8;\u00fc@b.test"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (" FOO", 555),
+        (" NOTIFY", 501),
+        (" NOTIFY=", 501),
+        (" NOTIFY=NEVER,FAILURE", 501),
+        (" NOTIFY=FAILURE,FAILURE", 501),
+        (" NOTIFY=OFTEN", 501),
+        (" ORCPT=a@b.test", 501),
+        (" ORCPT=rfc822;", 501),
+        (" ORCPT=rfc822;a+b", 501),
+        (" ORCPT=rfc822;\u00fc@b.test", 501),
+        (" ORCPT=rfc822;" + "a" * 500, 501),
+        (" ORCPT=rfc822;a ORCPT=rfc822;b", 501),
+    ],
+)
+def test_parameters_of_rcpt_that_are_refused(text: str, code: int) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse_recipient_parameters(text)
+    assert (caught.value.reply.code, caught.value.reply.enhanced) == (code, "5.5.4")
 
 
 @given(st.text())
 def test_any_text_gives_parameters_or_one_protocol_error(text: str) -> None:
     with contextlib.suppress(ProtocolError):
         parse_mail_parameters(text)
+    with contextlib.suppress(ProtocolError):
+        parse_recipient_parameters(text)
