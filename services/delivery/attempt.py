@@ -62,7 +62,8 @@ async def transact(
         await link.wait_reset()
     if not link.usable:
         return _undecided(link.loss or _CLOSED, len(job.recipients))
-    said = await talk(link, offered, envelope_commands(job, offered), content, limits.times)
+    commands = envelope_commands(job, offered)
+    said = await talk(link, offered, commands, content, limits.times, binary=job.binary)
     return judge(said, link.loss, len(job.recipients))
 
 

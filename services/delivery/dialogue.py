@@ -42,11 +42,16 @@ async def talk(
     commands: Sequence[bytes],
     content: bytes,
     times: Times,
+    *,
+    binary: bool = False,
 ) -> Said:
-    """MAIL and RCPTs (`commands`), then the content. No transaction stays open."""
+    """MAIL and RCPTs (`commands`), then the content. No transaction stays open.
+
+    A `binary` content goes in chunks even where replies to them cannot be told from others.
+    """
     pipelining = "pipelining" in offered
     first, link.fresh = link.fresh, False
-    chunking = "chunking" in offered and (first or link.chunks_told)
+    chunking = "chunking" in offered and (first or link.chunks_told or binary)
     if chunking and pipelining and len(content) <= ONE_WRITE and link.heard_lately:
         said = await _one_write(link, commands, content, times)
     else:

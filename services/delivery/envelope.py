@@ -17,6 +17,7 @@ from shared.messages.model import DeliveryJob, DsnWishes
 from shared.smtp.replies import Reply
 
 TOO_LARGE = Reply(552, "5.3.4", "The message is larger than the next hop takes")
+NEEDS_BINARYMIME = Reply(550, "5.6.1", "The next hop does not take binary contents")
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "The next hop does not offer SMTPUTF8")
 
 _PLAIN = re.compile(r"[^\x00-\x20\x7f<>\"]*")
@@ -56,6 +57,8 @@ def obstacle(job: DeliveryJob, content: bytes, offered: Mapping[str, str]) -> Re
     limit = offered.get("size", "")
     if limit.isdecimal() and 0 < int(limit[:20]) < len(content):
         return TOO_LARGE  # RFC 1870, 6.1; a limit of 0 means that there is none
+    if job.binary and not ("binarymime" in offered and "chunking" in offered):
+        return NEEDS_BINARYMIME
     if "smtputf8" not in offered and needs_smtputf8(job, content):
         return NEEDS_SMTPUTF8
     return None
@@ -76,7 +79,9 @@ def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[byte
     mail = f"MAIL FROM:<{job.reverse_path}>"
     if "size" in offered:
         mail += f" SIZE={job.content.size}"
-    if job.eight_bit and "8bitmime" in offered:
+    if job.binary:
+        mail += " BODY=BINARYMIME"
+    elif job.eight_bit and "8bitmime" in offered:
         mail += " BODY=8BITMIME"
     if "smtputf8" in offered and (job.smtputf8 or not _is_ascii(job)):
         mail += " SMTPUTF8"

@@ -84,7 +84,7 @@ class Handling:
             self._track(delivery.reject(ParkReason.UNDECODABLE, "not a delivery job"))
             return
         content = None if job.content.blob else bytes(job.content.inline)
-        if not is_safe_envelope(job) or not (content is None or is_safe(content)):
+        if not is_safe_envelope(job) or not (content is None or job.binary or is_safe(content)):
             self._track(delivery.reject(ParkReason.UNSAFE_CONTENT))
             return
         key = (job.id, job.attempt)
@@ -120,7 +120,7 @@ class Handling:
         except ContentUnavailable:
             self.finish(work, (_STORE_DOWN,) * len(work.job.recipients))
             return None
-        if not is_safe(content):
+        if not (work.job.binary or is_safe(content)):
             self._reject(work, ParkReason.UNSAFE_CONTENT)
             return None
         work.content = content

@@ -28,6 +28,7 @@ from shared.mail.trace import Hop, protocol, received_line
 from shared.messages.codec import encode
 from shared.messages.ids import mail_id
 from shared.messages.model import AcceptedMail, Content, DsnWishes, Event, Recipient
+from shared.smtp.parameters import Body
 from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply, queued
 
 STORE_TIMEOUT = 60.0
@@ -223,6 +224,7 @@ def _mail(
         or (user and user.message_class)
         or rules.message_class,
         eight_bit=eight_bit,
+        binary=parameters.body is Body.BINARY_MIME,
         smtputf8=parameters.smtputf8 and not ascii_only,
         dsn=_dsn(transaction),
     )

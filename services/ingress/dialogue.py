@@ -12,13 +12,19 @@ from enum import Enum
 from typing import ClassVar
 
 from services.ingress import policy
+from services.ingress.chunks import Chunk, ChunkedContent, parse_bdat
 from services.ingress.policy import Rules, User
 from services.ingress.senders import Quotas
 from shared.smtp import server_replies as replies
 from shared.smtp.commands import parse_auth, parse_hello, parse_mail, parse_rcpt
 from shared.smtp.errors import ProtocolError
 from shared.smtp.lines import LineFault
-from shared.smtp.parameters import NO_RECIPIENT_PARAMETERS, MailParameters, RecipientParameters
+from shared.smtp.parameters import (
+    NO_RECIPIENT_PARAMETERS,
+    Body,
+    MailParameters,
+    RecipientParameters,
+)
 from shared.smtp.paths import ForwardPath, ReversePath
 from shared.smtp.server_replies import ServerReply
 
@@ -31,6 +37,7 @@ class Mode(Enum):
 
     COMMANDS = "commands"
     CONTENT = "content"
+    CHUNK = "chunk"
     DATA_REFUSED = "data refused"
     AUTH = "auth"
     STARTTLS = "starttls"
@@ -40,7 +47,7 @@ class Mode(Enum):
 class Transaction:
     """What MAIL and RCPT have said so far."""
 
-    __slots__ = ("parameters", "recipients", "reverse_path", "wishes")
+    __slots__ = ("chunks", "parameters", "recipients", "reverse_path", "wishes")
 
     def __init__(self, reverse_path: ReversePath, parameters: MailParameters) -> None:
         self.reverse_path = reverse_path
@@ -48,6 +55,7 @@ class Transaction:
         self.recipients: list[ForwardPath] = []
         self.wishes: dict[int, RecipientParameters] = {}
         """By the number of the recipient, where there are any."""
+        self.chunks: ChunkedContent | None = None
 
 
 class Dialogue:
@@ -57,6 +65,7 @@ class Dialogue:
     """
 
     __slots__ = (
+        "_chunk_refusal",
         "_errors",
         "_idle_commands",
         "_mails",
@@ -64,6 +73,7 @@ class Dialogue:
         "address",
         "auth_argument",
         "blocked",
+        "chunk",
         "client_name",
         "extended",
         "mode",
@@ -89,6 +99,8 @@ class Dialogue:
         self._errors = 0
         self._idle_commands = 0
         self._mails = 0
+        self.chunk: Chunk
+        self._chunk_refusal: ServerReply | None = None
         self.start(secured)
 
     def start(self, secured: bool) -> None:
@@ -103,7 +115,7 @@ class Dialogue:
         self.auth_argument: tuple[str, ...] = ()
 
     def command(self, line: bytes) -> ServerReply | None:
-        """Carry out one command; returns its reply, None where AUTH is to give it.
+        """Carry out one command; returns its reply, None where AUTH or a chunk is to give it.
 
         No octets raise anything.
         """
@@ -133,6 +145,7 @@ class Dialogue:
         """The content has ended, and with it the transaction (RFC 5321, 4.1.1.4)."""
         assert self.transaction is not None
         transaction, self.transaction = self.transaction, None
+        self._chunk_refusal = None
         self.mode = Mode.COMMANDS
         return transaction
 
@@ -174,6 +187,7 @@ class Dialogue:
     def _hello(self, argument: bytes) -> None:
         self.client_name = parse_hello(argument)
         self.transaction = None
+        self._chunk_refusal = None
 
     def _mail(self, argument: bytes) -> ServerReply:
         if not self.client_name:
@@ -185,6 +199,7 @@ class Dialogue:
         if refusal is not None:
             return refusal
         self._mails += 1
+        self._chunk_refusal = None
         self.transaction = Transaction(reverse_path, parameters)
         return replies.SENDER_OK
 
@@ -229,13 +244,43 @@ class Dialogue:
             return replies.MAIL_FIRST
         if not self.transaction.recipients:
             return replies.NO_RECIPIENTS
+        if self.transaction.chunks is not None:
+            return replies.DATA_AFTER_CHUNK
+        if self.transaction.parameters.body is Body.BINARY_MIME:
+            return replies.BINARY_NEEDS_CHUNKS
         self.mode = Mode.CONTENT
         return replies.START_CONTENT
+
+    def _bdat(self, argument: bytes) -> None:
+        self.mode = Mode.CLOSED  # after a wrong size nobody knows where commands go on
+        self.chunk = parse_bdat(argument)
+        self.mode = Mode.CHUNK
+        self._chunk_refusal = self._refuse_chunk()
+
+    def _refuse_chunk(self) -> ServerReply | None:
+        transaction = self.transaction
+        if transaction is None:
+            return replies.MAIL_FIRST
+        if not transaction.recipients:
+            return replies.NO_RECIPIENTS
+        if transaction.chunks is None:
+            transaction.chunks = ChunkedContent(policy.message_limit(self.rules, self.user))
+        elif self._chunk_refusal is not None:
+            return replies.CHUNK_AFTER_REFUSED
+        return None if transaction.chunks.admit(self.chunk) else replies.TOO_LARGE
+
+    def end_chunk(self) -> ServerReply | None:
+        """The chunk has come: its reply, None if it was the last of a content."""
+        self.mode = Mode.COMMANDS
+        if self._chunk_refusal is not None:
+            return self._chunk_refusal
+        return None if self.chunk.last else replies.CHUNK_TAKEN
 
     def _rset(self, argument: bytes) -> ServerReply:
         if argument:
             return replies.NO_ARGUMENT
         self.transaction = None
+        self._chunk_refusal = None
         return self._idle(replies.OK)
 
     def _noop(self, _argument: bytes) -> ServerReply:
@@ -284,6 +329,7 @@ class Dialogue:
         b"MAIL": _mail,
         b"RCPT": _rcpt,
         b"DATA": _data,
+        b"BDAT": _bdat,
         b"RSET": _rset,
         b"NOOP": _noop,
         b"QUIT": _quit,

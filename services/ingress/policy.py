@@ -142,6 +142,8 @@ def _extensions(rules: Rules, secured: bool, authenticated: bool) -> Iterator[st
     yield "ENHANCEDSTATUSCODES"
     yield "8BITMIME"
     yield "SMTPUTF8"
+    yield "CHUNKING"
+    yield "BINARYMIME"
     yield "DSN"
     yield "MT-PRIORITY"
     yield f"LIMITS RCPTMAX={rules.max_recipients} MAILMAX={rules.max_mails_per_session}"

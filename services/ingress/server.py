@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, cast
 
+from services.ingress.chunks import Chunk
 from services.ingress.context import Context
-from services.ingress.dialogue import Dialogue, Mode
+from services.ingress.dialogue import Dialogue, Mode, Transaction
 from services.ingress.exchange import AuthExchange
 from services.ingress.link import Link
 from services.ingress.policy import MOST_AUTH_FAILURES, User, banner, message_limit
@@ -21,6 +22,7 @@ from shared.smtp import server_replies as replies
 from shared.smtp.data import DataFault, DataReader
 from shared.smtp.errors import ProtocolError
 from shared.smtp.lines import LineReader
+from shared.smtp.parameters import Body
 from shared.smtp.server_replies import ServerReply
 
 MOST_UNREAD = 65_536
@@ -53,7 +55,7 @@ class SmtpServer(AuthExchange):
         self._dialogue: Dialogue
         self.lines = LineReader()
         self._line_waiter = None
-        self._content: DataReader | None = None
+        self._content: DataReader | Chunk | None = None
         self._holds = 0
         self._eof = False
         self._progress = 0
@@ -171,6 +173,10 @@ class SmtpServer(AuthExchange):
             # A client that did not wait for 354 is taken at its word: this is content.
             if len(self.lines):
                 self._read_content(self.lines.take_rest())
+        elif mode is Mode.CHUNK:
+            self._content = dialogue.chunk
+            self._progress = 0
+            self._read_content(self.lines.take_rest())
         elif mode is Mode.CLOSED:
             self._close()
         elif mode is Mode.DATA_REFUSED:
@@ -199,8 +205,21 @@ class SmtpServer(AuthExchange):
         self._content = None
         self.lines.feed(rest)
         self.seen = self._context.sessions.now
+        if isinstance(content, Chunk):
+            reply = self._dialogue.end_chunk()
+            if reply is not None:
+                self._link.reply(reply)
+                return
         transaction = self._dialogue.end_content()
-        result = content.result()
+        if isinstance(content, DataReader):
+            result = content.result()
+        else:
+            assert transaction.chunks is not None
+            binary = transaction.parameters.body is Body.BINARY_MIME
+            result = transaction.chunks.result(binary=binary)
+        self._accept(transaction, result)
+
+    def _accept(self, transaction: Transaction, result: bytes | DataFault) -> None:
         if isinstance(result, DataFault):
             self._link.reply(_DATA_FAULTS[result])
             return

@@ -55,6 +55,7 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
         eight_bit=mail.eight_bit,
         smtputf8=mail.smtputf8,
         dsn=mail.dsn,
+        binary=mail.binary,
     )
 
 

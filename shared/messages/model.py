@@ -75,7 +75,8 @@ class AcceptedMail(msgspec.Struct, frozen=True, tag="accepted", tag_field="type"
     """One SMTP transaction that was answered 250: every recipient, one broker message.
 
     `accepted_at` is seconds since the epoch. An empty `reverse_path` is the null reverse-path.
-    `dsn` is None while nobody has asked for anything special.
+    `dsn` is None while nobody has asked for anything special. A `binary` content has no lines, and
+    goes on as BINARYMIME only (RFC 3030, 3).
     """
 
     id: str
@@ -88,6 +89,7 @@ class AcceptedMail(msgspec.Struct, frozen=True, tag="accepted", tag_field="type"
     eight_bit: bool = False
     smtputf8: bool = False
     dsn: DsnWishes | None = None
+    binary: bool = False
     schema: int = SCHEMA
 
 
@@ -122,6 +124,7 @@ class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
     eight_bit: bool = False
     smtputf8: bool = False
     dsn: DsnWishes | None = None
+    binary: bool = False
     schema: int = SCHEMA
 
     @property

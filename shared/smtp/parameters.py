@@ -28,10 +28,11 @@ LONGEST_ORCPT = 500
 
 
 class Body(StrEnum):
-    """What the client says about the octets of the content (RFC 6152)."""
+    """What the client says about the octets of the content (RFC 6152, RFC 3030)."""
 
     SEVEN_BIT = "7BIT"
     EIGHT_BIT_MIME = "8BITMIME"
+    BINARY_MIME = "BINARYMIME"
 
 
 class Notify(StrEnum):

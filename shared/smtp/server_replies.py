@@ -99,6 +99,11 @@ TOO_LARGE = ServerReply(552, "5.3.4", "Message too large", "size")  # RFC 1870, 
 
 # Content
 
+CHUNK_SYNTAX = _syntax(501, "5.5.4", "Syntax: BDAT size [LAST]")
+CHUNK_TAKEN = ServerReply(250, "2.0.0", "Ok")  # RFC 3030, 2
+CHUNK_AFTER_REFUSED = _syntax(503, "5.5.1", "A chunk before this one was refused")
+DATA_AFTER_CHUNK = _syntax(503, "5.5.1", "Go on with BDAT, or send RSET")
+BINARY_NEEDS_CHUNKS = _syntax(503, "5.5.1", "BINARYMIME comes with BDAT only")  # RFC 3030, 3
 START_CONTENT = ServerReply(354, "", "End with <CRLF>.<CRLF>")
 BARE_CONTENT_LINE_END = ServerReply(550, "5.5.2", "CR or LF without the other", "content")
 MAIL_LOOP = ServerReply(554, "5.4.6", "Too many hops", "content")  # RFC 5321, 6.3

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.delivery.envelope import (
+    NEEDS_BINARYMIME,
     NEEDS_SMTPUTF8,
     TOO_LARGE,
     envelope_commands,
@@ -140,3 +141,13 @@ def test_a_wish_that_is_more_than_a_value_parks_the_job(value: str) -> None:
         recipient = msgspec.structs.replace(Recipient("a@b.test"), **{field: value})
         made = msgspec.structs.replace(job(), recipients=(recipient,), dsn=DsnWishes())
         assert not is_safe_envelope(made)
+
+
+def test_a_binary_content_goes_only_where_it_is_taken_as_it_is() -> None:
+    binary = msgspec.structs.replace(job(), binary=True)
+    taken = {"binarymime": "", "chunking": "", "8bitmime": ""}
+    assert obstacle(binary, b"\n", taken) is None
+    assert envelope_commands(binary, taken)[0] == b"MAIL FROM:<s@a.test> BODY=BINARYMIME\r\n"
+    for missing in ("binarymime", "chunking"):
+        offered = {key: value for key, value in taken.items() if key != missing}
+        assert obstacle(binary, b"\n", offered) is NEEDS_BINARYMIME

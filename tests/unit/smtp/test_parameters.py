@@ -51,7 +51,7 @@ def test_the_parameters_of_mail() -> None:
         (" SIZE=1x", 501),
         (" SIZE=" + "1" * 21, 501),
         (" BODY", 501),
-        (" BODY=BINARYMIME", 501),
+        (" BODY=BINARY", 501),
         (" SMTPUTF8=1", 501),
         (" AUTH", 501),
         (" AUTH=a+4g", 501),
