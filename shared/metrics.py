@@ -30,7 +30,7 @@ GIVEN_BACK = ("limit", "late", "moved")
 """Why a job went back to the broker before it began: no turn yet, held long, for another queue."""
 REFUSALS = (
     "syntax", "auth", "relay", "sender", "quota", "size", "content", "recipients", "ours",
-    "blocked", "load",
+    "blocked", "load", "proxy",
 )  # fmt: skip
 
 

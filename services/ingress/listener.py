@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 
 from services.ingress.context import Context
+from services.ingress.policy import is_in
+from services.ingress.proxied import ProxiedServer
 from services.ingress.server import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, SmtpServer
 from shared.logs import get_logger
 from shared.settings.accepting import ListenerSettings, ListenerTls
@@ -50,12 +52,22 @@ class Listener:
         self._number = number
         self._settings = settings
         self._context = context
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | ProxiedServer | None = None
 
     async def start(self, sock: socket.socket) -> tuple[str, int]:
         """Accept sessions on a bound socket; returns its address and port."""
         implicit = self._settings.tls is ListenerTls.IMPLICIT
-        self._server = await asyncio.get_running_loop().create_server(
+        address, port = sock.getsockname()[:2]
+        if self._settings.proxy_networks:
+            self._server = ProxiedServer(sock, self._is_balancer, self._serve)
+            self._server.start(BACKLOG)
+        else:
+            self._server = await self._listen(sock, implicit)
+        get_logger().info("listening", address=address, port=port, listener=self._number)
+        return address, port
+
+    async def _listen(self, sock: socket.socket, implicit: bool) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
             lambda: SmtpServer(self._context),
             sock=sock,
             backlog=BACKLOG,
@@ -63,9 +75,19 @@ class Listener:
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if implicit else None,
             ssl_shutdown_timeout=SHUTDOWN_TIMEOUT if implicit else None,
         )
-        address, port = sock.getsockname()[:2]
-        get_logger().info("listening", address=address, port=port, listener=self._number)
-        return address, port
+
+    def _is_balancer(self, peer: str) -> bool:
+        return is_in(peer, self._settings.proxy_networks)
+
+    async def _serve(self, client: socket.socket, address: str) -> None:
+        implicit = self._settings.tls is ListenerTls.IMPLICIT
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: SmtpServer(self._context, address),
+            client,
+            ssl=self._context.tls if implicit else None,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if implicit else None,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT if implicit else None,
+        )
 
     def stop(self) -> None:
         """Accept no more sessions; those that are open go on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -108,10 +108,15 @@ def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
 @functools.lru_cache(maxsize=4096)
 def may_relay_from(rules: Rules, address: str) -> bool:
     """Whether a client at this IP address may relay without AUTH."""
+    return is_in(address, rules.relay_networks)
+
+
+def is_in(address: str, networks: Sequence[Network]) -> bool:
+    """Whether an IP address lies in one of the networks, also as a v4-mapped one."""
     client = ipaddress.ip_address(address)
     if isinstance(client, ipaddress.IPv6Address) and client.ipv4_mapped:
         client = client.ipv4_mapped
-    return any(client in network for network in rules.relay_networks)
+    return any(client in network for network in networks)
 
 
 @functools.lru_cache(maxsize=64)

@@ -47,10 +47,11 @@ _DATA_FAULTS = {
 
 
 class SmtpServer(AuthExchange):
-    """The protocol object of one connection."""
+    """The protocol object of one connection; `client` is its address if a balancer told it."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, client: str = "") -> None:
         self._context = context
+        self._client = client
         self._link: Link
         self._dialogue: Dialogue
         self.lines = LineReader()
@@ -71,7 +72,7 @@ class SmtpServer(AuthExchange):
         context = self._context
         self._link = Link(cast("asyncio.Transport", transport))
         secured = transport.get_extra_info("sslcontext") is not None
-        address = _address(transport.get_extra_info("peername"))
+        address = self._client or _address(transport.get_extra_info("peername"))
         self._dialogue = Dialogue(
             context.rules, address, secured, context.acceptance.blocked, context.quotas
         )

@@ -55,6 +55,11 @@ class ListenerSettings(Section):
     relay_networks: Annotated[tuple[Network, ...], CommaList] = Field(
         (), description="Clients in these networks may relay without AUTH."
     )
+    proxy_networks: Annotated[tuple[Network, ...], CommaList] = Field(
+        (),
+        description="Balancers in these networks begin with a header of the PROXY protocol "
+        "(version 1 or 2), before TLS; it tells from whom the connection is.",
+    )
     message_class: MessageClass = Field(
         MessageClass.TRANSACTIONAL,
         description="Class of mail accepted here unless the user or the header "
