@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from services.delivery.custody import Successors, successors
 from services.delivery.decide import Decision, decide
+from services.delivery.decisions import AGAIN
 from services.delivery.envelope import is_safe_envelope
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
@@ -23,7 +25,7 @@ from services.delivery.report import count_attempt, report
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason
-from shared.broker.topology import DUE
+from shared.broker.topology import CROWD, DUE
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
 from shared.logs import get_logger
 from shared.messages.codec import CodecError, decode, encode
@@ -43,6 +45,15 @@ def is_safe(content: bytes) -> bool:
     """Whether every CR and LF is part of a CRLF: a bare one can hide a second mail."""
     pairs = content.count(b"\r\n")
     return content.count(b"\n") == pairs and content.count(b"\r") == pairs
+
+
+def _slowly(following: Successors) -> Successors:
+    """The same, but the retry comes back the slow way."""
+    messages = (
+        replace(message, queue=CROWD) if message.queue == DUE else message
+        for message in following.messages
+    )
+    return replace(following, messages=tuple(messages))
 
 
 class Handling:
@@ -89,6 +100,8 @@ class Handling:
             held.delivery = delivery
             return
         work = Work(job, delivery, content, self._placing.partition(delivery.queue))
+        if self._placing.is_again(delivery.queue):
+            work.queue += AGAIN
         if job.turn:
             work.turn = job.turn - self._ahead()
         self._held[key_of(job)] = work
@@ -153,6 +166,8 @@ class Handling:
             now=now,
             hostname=self._settings.hostname,
         )
+        if work.crowd:
+            following = _slowly(following)
         if following.messages:
             self._forward(work, following, lambda: report(work.job, decision, now))
             return
@@ -218,7 +233,8 @@ class Handling:
         turn = work.turn and work.turn + self._ahead()
         body = encode(msgspec.structs.replace(job, turn=turn))
         # custody: the job waits in its step, durably, before it is settled here.
-        future = work.delivery.forward([Outgoing(DUE, body, job.id, delay_ms=delay_ms)])
+        due = CROWD if work.crowd else DUE
+        future = work.delivery.forward([Outgoing(due, body, job.id, delay_ms=delay_ms)])
         self._track(future)
         # At once: it may come again before the broker's confirm of this has been seen.
         self._held.pop(key_of(job), None)

@@ -16,7 +16,7 @@ from typing import Any
 from services.delivery.main import DeliveryService
 from shared.broker.connect import connect_broker
 from shared.broker.interface import Broker, Delivery, Outgoing
-from shared.broker.topology import DUE
+from shared.broker.topology import CROWD, DUE
 from shared.content.store import open_store
 from shared.messages.codec import decode, encode
 from shared.messages.model import Content, DeliveryJob, MailExchanger, MessageClass, Recipient
@@ -94,11 +94,12 @@ async def shaped(folder: Path, url: str, **settings: Any) -> AsyncIterator[Shape
     service = DeliveryService(whole, broker, Loopback(), open_store(whole.content_store))
     await service.start()
     one = Shaped(whole, broker, service)
-    consumer = broker.consume(DUE, 200, one.route_again)
+    consumers = [broker.consume(queue, 200, one.route_again) for queue in (DUE, CROWD)]
     try:
         yield one
     finally:
-        await consumer.stop()
+        for consumer in consumers:
+            await consumer.stop()
         async with asyncio.timeout(20):
             await service.drain()
         await broker.close()
