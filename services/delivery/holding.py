@@ -23,7 +23,7 @@ class Partition(NamedTuple):
 
 
 class Prefetch(NamedTuple):
-    """Unsettled jobs of one queue at most: of those that come first, and of those that come again."""
+    """Unsettled jobs of one queue at most: of those for jobs that come first, and again."""
 
     first: int
     again: int

@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from services.delivery.decisions import AGAIN
 from services.delivery.routes import Connection
 from shared.plan.limits import Limits
 from tests.unit.delivery.referee import PARTITION, Life, Referee
@@ -42,13 +43,11 @@ class Machine(RuleBasedStateMachine):
         count=st.integers(1, 12),
         site=st.sampled_from(SITES),
         route=st.sampled_from(["r", "r", "s"]),
-        urgent=st.booleans(),
-        again=st.booleans(),
+        queue=st.integers(0, 2 * AGAIN - 1),
         turn=st.sampled_from([0, 0, 0, -10, 3, 100]),
     )
-    def jobs_come(
-        self, count: int, site: str, route: str, urgent: bool, again: bool, turn: float
-    ) -> None:
+    def jobs_come(self, count: int, site: str, route: str, queue: int, turn: float) -> None:
+        urgent, again = bool(queue % AGAIN), queue >= AGAIN
         for _ in range(count):
             at = self.referee.now + turn if turn else 0.0
             self.referee.arrive(site, urgent=urgent, again=again, route=route, turn=at)
