@@ -14,7 +14,7 @@ from shared.broker.portions import Foremost, Portions
 
 LEAST_PREFETCH = 128
 """Jobs of one queue, unless less is configured: so many transactions may be under way at once."""
-AGAIN = Pace(share=0.25)
+AGAIN = Pace(portion=8, pause=0.005)
 """For jobs that come again, while others come for the first time."""
 
 

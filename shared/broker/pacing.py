@@ -1,4 +1,4 @@
-"""How much of its time a process spends on mail that can wait, while other mail comes (pure)."""
+"""How fast a process goes through mail that can wait, while other mail comes (pure)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`share` of the time, a `portion` at a go; all of it after `quiet`. Durations in seconds.
+    """A `portion` of messages at a go, then a `pause`; none after `quiet`. Durations in seconds.
 
-    A portion is what other mail waits for at most, so it is far below a millisecond.
+    A portion is what other mail waits for at most: a few messages, far below a millisecond.
     """
 
-    share: float
-    portion: float = 0.0003
+    portion: int
+    pause: float
     quiet: float = 1.0
 
-    def pause(self, worked: float, silence: float) -> float:
-        """Until the next portion: the last one took `worked`, other mail came `silence` ago."""
-        return worked * (1 / self.share - 1) if silence < self.quiet else 0.0
+    @property
+    def a_second(self) -> float:
+        """Messages, while other mail comes."""
+        return self.portion / self.pause
+
+    def wait(self, silence: float) -> float:
+        """Until the next portion, if the last other mail came `silence` ago."""
+        return self.pause if silence < self.quiet else 0.0

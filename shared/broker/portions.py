@@ -1,16 +1,15 @@
 """Mail that can wait is handled a little at a time, so that it does not hold up the other mail.
 
-A consumer hands over all it may hold at once. That many jobs are many milliseconds of work, in
-which nothing else happens in this process: so they wait here for their portion of its time.
+A consumer hands over all it may hold at once. That many jobs are many milliseconds of work in this
+process, and in the broker: so they wait here for their portion.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from shared.broker.interface import Delivery, Handler
 from shared.broker.pacing import Pace
@@ -36,19 +35,12 @@ class Foremost:
 
 
 class Portions:
-    """The handler of the mail that can wait for `foremost`. `clock` measures, in seconds."""
+    """The handler of the mail that can wait for `foremost`."""
 
-    def __init__(
-        self,
-        handler: Handler,
-        pace: Pace,
-        foremost: Foremost,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
+    def __init__(self, handler: Handler, pace: Pace, foremost: Foremost) -> None:
         self._handler = handler
         self._pace = pace
         self._foremost = foremost
-        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Delivery] = deque()
         self._next: asyncio.Handle | None = None
@@ -77,12 +69,9 @@ class Portions:
             self._next = self._loop.call_soon(self._work)
 
     def _work(self) -> None:
-        began, worked = self._clock(), 0.0
-        while self._waiting and worked < self._pace.portion:
+        for _ in range(min(self._pace.portion, len(self._waiting))):
             self._handle(self._waiting.popleft())
-            worked = self._clock() - began
-        pause = self._pace.pause(worked, self._foremost.silence())
-        self._not_before = self._loop.time() + pause
+        self._not_before = self._loop.time() + self._pace.wait(self._foremost.silence())
         self._next = None
         if self._waiting:
             self._go_on()

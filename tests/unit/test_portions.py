@@ -7,16 +7,16 @@ from itertools import pairwise
 
 import pytest
 
+from services.delivery.partitions import AGAIN
+from services.router.handling import PACES
 from shared.broker.interface import Delivery, Outgoing
 from shared.broker.pacing import Pace
 from shared.broker.portions import Foremost, Portions
 from shared.broker.topology import ACCEPTED, DUE
 from tests.support.memory_broker import MemoryBroker
 
-JOB = 0.0001
-"""Seconds that one job takes on the clock here."""
-WITHOUT_PAUSE = Pace(share=1.0, portion=3 * JOB)
-FOR_EVER = Pace(share=1e-9, portion=3 * JOB)
+WITHOUT_PAUSE = Pace(portion=3, pause=0.0)
+FOR_EVER = Pace(portion=3, pause=1e9)
 """After a portion comes a pause that no test sees the end of."""
 
 
@@ -26,14 +26,12 @@ class Desk:
     def __init__(self, pace: Pace, prefetch: int = 100) -> None:
         self.broker = MemoryBroker()
         self.order: list[str] = []
-        self.now = 0.0
         self.foremost = Foremost(self.handle)
-        self.portions = Portions(self.handle, pace, self.foremost, lambda: self.now)
+        self.portions = Portions(self.handle, pace, self.foremost)
         self.broker.consume(ACCEPTED, prefetch, self.foremost.handle)
         self.consumer = self.broker.consume(DUE, prefetch, self.portions.handle)
 
     def handle(self, delivery: Delivery) -> None:
-        self.now += JOB
         self.order.append(delivery.message_id)
         if delivery.message_id == "bad":
             raise ValueError("bad")
@@ -52,10 +50,14 @@ def names(count: int) -> list[str]:
     return [f"job{number}" for number in range(count)]
 
 
-def test_the_pause_leaves_the_share_and_there_is_none_when_other_mail_stays_away() -> None:
-    pace = Pace(share=0.25, portion=0.0003, quiet=1.0)
-    assert pace.pause(0.0004, silence=0.5) == pytest.approx(0.0012)
-    assert pace.pause(0.0004, silence=1.0) == 0.0
+def test_there_is_a_pause_until_other_mail_stays_away() -> None:
+    pace = Pace(portion=8, pause=0.005, quiet=1.0)
+    assert (pace.wait(silence=0.9), pace.wait(silence=1.0)) == (0.005, 0.0)
+
+
+@pytest.mark.parametrize("pace", [PACES[DUE], AGAIN])
+def test_what_others_wait_for_is_over_in_a_minute(pace: Pace) -> None:
+    assert 60 * pace.a_second >= 90_000
 
 
 async def test_all_is_handled_in_order_a_portion_a_turn() -> None:
