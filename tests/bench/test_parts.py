@@ -65,7 +65,7 @@ READINGS = [
 ]
 
 
-def test_growth_is_taken_within_the_round_equal_runs_tell_the_noise_and_the_second_is_judged() -> (
+def test_growth_is_taken_within_the_round_and_the_second_one_is_judged() -> (
     None
 ):
     table = dead_site.delay_table(READINGS)
