@@ -38,6 +38,7 @@ _STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"))
 _MOVED_MS = 5_000
 """Until a job comes again that another plan brought here: one of the wait steps."""
 _given_back = {reason: metrics.given_back_jobs.labels(reason).inc for reason in metrics.GIVEN_BACK}
+_crowd_grew = metrics.crowd_jobs.inc
 _dsn_published = metrics.dsns.labels("failed").inc
 
 
@@ -188,6 +189,8 @@ class Handling:
                 self._let_go(work)
                 tell()
                 self._count(following)
+                if work.crowd:
+                    _crowd_grew()
                 if following.ended:
                     self._end_share(work.job)
             elif work.delivery is not delivery:
@@ -245,6 +248,8 @@ class Handling:
             self._end_copies(work, settled=settled)
             if settled:
                 _given_back[reason]()
+                if work.crowd:
+                    _crowd_grew()
 
         future.add_done_callback(moved)
 

@@ -36,7 +36,7 @@ from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitsSettings
 
-PACES = {DUE: Pace(portion=8, pause=0.005), CROWD: Pace(portion=4, pause=0.01)}
+PACES = {DUE: Pace(portion=8, pause=0.005), CROWD: Pace(portion=8, pause=0.02)}
 """For what comes back from delivery, while accepted mail comes: 1,600 and 400 a second.
 
 The first lets 100,000 through in a minute; of the second the other mail shall notice nothing.

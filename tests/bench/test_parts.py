@@ -65,9 +65,7 @@ READINGS = [
 ]
 
 
-def test_growth_is_taken_within_the_round_and_the_second_one_is_judged() -> (
-    None
-):
+def test_growth_is_taken_within_the_round_and_the_second_one_is_judged() -> None:
     table = dead_site.delay_table(READINGS)
     assert [cells(table, row)[5] for row in range(5)] == ["-", "+18 %", "+20 %", "-35 %", "-"]
     assert cells(table, 1)[3:] == [

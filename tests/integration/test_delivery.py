@@ -134,6 +134,15 @@ async def test_the_content_arrives_unchanged(tmp_path: Path, hidden: frozenset[s
         assert mail.reverse_path == "s@a.test"
 
 
+async def test_a_job_that_a_former_release_put_with_those_that_come_first_is_sent(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as r:
+        await r.give(r.job(attempt=1))
+        await r.receiver.wait_for(1)
+        assert len(r.broker.published) == 1
+
+
 async def test_large_content_comes_from_the_store_which_then_forgets_it(tmp_path: Path) -> None:
     text = b"Subject: x\r\n\r\n" + b".line of a large mail\r\n" * 100_000
     async with rig(tmp_path) as r:

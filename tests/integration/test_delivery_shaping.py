@@ -143,6 +143,7 @@ async def test_transactional_jobs_go_before_bulk(tmp_path: Path, url: str) -> No
 async def test_a_crowd_that_comes_again_holds_up_no_job_that_comes_first(
     tmp_path: Path, url: str
 ) -> None:
+    crowd_before = metric("postroad_crowd_jobs_total")
     nobody = (MailExchanger(10, "mx.dead.test", free_port()),)
 
     def backlog(s: Shaped) -> list[DeliveryJob]:
@@ -162,3 +163,4 @@ async def test_a_crowd_that_comes_again_holds_up_no_job_that_comes_first(
         await eventually(all_returned, "the crowd is sent round", 60)
         ways = Counter(s.ways.values())
         assert MANY <= ways[DUE] < ways[CROWD]
+        assert metric("postroad_crowd_jobs_total") >= ways[CROWD] + crowd_before
