@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from shared.broker.topology import WAIT_STEPS_MS
 
-MANY = 500
+MANY = 100
 """Jobs of one site that may be sent away at once and still come back in time,"""
-A_SECOND = 10.0
+A_SECOND = 2.0
 """and so many more a second."""
 FAR = 2 * WAIT_STEPS_MS[-1] / 1000
 """Seconds: a job whose turn is further away may be late by the longest wait step."""

@@ -36,10 +36,10 @@ from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitsSettings
 
-PACES = {DUE: Pace(portion=8, pause=0.005), CROWD: Pace(portion=8, pause=0.02)}
-"""For what comes back from delivery, while accepted mail comes: 1,600 and 400 a second.
+PACES = {DUE: Pace(portion=8, pause=0.005), CROWD: Pace(portion=2, pause=0.02)}
+"""For what comes back from delivery, while accepted mail comes: 1,600 and 100 a second.
 
-The first lets 100,000 through in a minute; of the second the other mail shall notice nothing.
+The first lets 100,000 through in a minute; of the second the other mail shall notice little.
 """
 LATER_PREFETCH = 32
 """Of these: what a broker hands out in one go holds up other mail as well."""

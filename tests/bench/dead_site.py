@@ -219,8 +219,9 @@ one more site:
 - "Comes round": the services stop, everything that waits stays, and they start again. When all
   was looked at once, the load begins, and {warm_up} s later the measurement. From then on messages
   of dead sites only go round: retry step, router, delivery. Each retry comes after {retry} s here,
-  so all {waiting:,} are due within the measurement, most of them at once. By default such bursts
-  are 1 minute to 4 hours apart. Messages of the slow site come round once in 10 minutes until
+  so all {waiting:,} are due within the measurement: they wait in `postroad.due.crowd`, and the
+  router takes 100 of them a second while the load lasts. By default such bursts are 1 minute to 4
+  hours apart. Messages of the slow site come round once in 10 minutes until
   their turn is near; that time is waited for before its run.
 - Runs alternate. p99 is compared with the one of the runs without trouble in the same state, which
   have a pipeline of their own where nothing waits. Two of these in the first state tell how much
