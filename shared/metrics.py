@@ -65,6 +65,9 @@ parked_messages = Counter(
 given_back_jobs = Counter(
     "postroad_given_back_jobs", "Jobs that come again later, without an attempt.", ["reason"]
 )
+crowd_jobs = Counter(
+    "postroad_crowd_jobs", "Jobs that come again the slow way, since nobody waits for them"
+)
 throttled_seconds = TalliedCounter(
     "postroad_throttled_seconds", "Time that jobs waited because of a limit.", "provider"
 )

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from services.delivery.decisions import Decision, GiveBack, Unreachable, Waiting
+from services.delivery.crowds import is_far
+from services.delivery.decisions import AGAIN, Decision, GiveBack, Unreachable, Waiting
 from services.delivery.routes import Connection, Route
 from services.delivery.site_state import SOON, Site
 from services.delivery.turns import wait_step
@@ -68,27 +69,36 @@ class Admission:
         room = max(2.0 * site.limits.connections, SOON * rate)
         if calendar.is_early(item.turn, start):
             room /= 2
-        if count[urgent] < room and (start - now < QUICK or not self._crowds(site, urgent)):
+        if count[urgent] < room and (start - now < QUICK or not self._crowds(site, item.queue)):
             return True
         self._give_back(item, calendar.reserve(item.turn, start, rate), now, "limit")
         return False
 
     def _give_back(self, item: Waiting, turn: float, now: float, reason: str) -> None:
+        item.crowd = is_far(turn, now)
         self._decided.append(GiveBack(item, wait_step(turn - now), turn, reason))
 
-    def _crowds(self, site: Site, urgent: int) -> bool:
-        """Whether the site holds too much of what its queue may hand out."""
+    def _turn_away(self, site: Site, item: Waiting, cause: Any, now: float) -> None:
+        item.crowd = site.crowd.grows(now)
+        self._decided.append(Unreachable(item, cause))
+
+    def _crowds(self, site: Site, queue: int) -> bool:
+        """Whether the site holds too much of what the queue may hand out."""
         partition = site.partition
-        free = partition.prefetch - partition.held[urgent]
-        return site.connections + site.count[urgent] > SHARE * free
+        free = partition.prefetch[queue] - partition.held[queue]
+        return site.connections + site.count[queue % AGAIN] > SHARE * free
 
     def _sweep(self, site: Site, now: float) -> None:
         """Give back what was held long enough, or is more than was thought when it was let in."""
         site.swept = now
         rate = site.rate(now, self.ours)
-        for urgent in (0, 1):
-            while site.count[urgent] > QUICK * rate and self._crowds(site, urgent):
-                self._too_late(site, site.pop_newest(urgent), now)
+        for queue in range(2 * AGAIN):
+            urgent = queue % AGAIN
+            while site.count[urgent] > QUICK * rate and self._crowds(site, queue):
+                item = site.pop_newest(urgent, queue)
+                if item is None:
+                    break
+                self._too_late(site, item, now)
         before = now - HELD
         while site.own and site.own[0].since < before:
             self._too_late(site, site.own.popleft(), now)
@@ -99,13 +109,13 @@ class Admission:
                     self._too_late(site, site.pop(route, urgent), now)
 
     def _too_late(self, site: Site, item: Waiting, now: float) -> None:
-        site.partition.held[item.urgent] -= 1
+        site.partition.held[item.queue] -= 1
         turn = site.calendars[item.urgent].reserve(item.since, now, site.rate(now, self.ours))
         self._give_back(item, turn, now, "late")
 
-    def _end_ready(self, site: Site, route: Route, cause: Any) -> None:
+    def _end_ready(self, site: Site, route: Route, cause: Any, now: float) -> None:
         for urgent in (1, 0):
             while route.ready[urgent]:
                 item = site.pop(route, urgent)
-                site.partition.held[urgent] -= 1
-                self._decided.append(Unreachable(item, cause))
+                site.partition.held[item.queue] -= 1
+                self._turn_away(site, item, cause, now)

@@ -197,7 +197,7 @@ class Dispatching(Admission):
         """The connection has no job any more."""
         item, connection.item = connection.item, None
         if item is not None:
-            connection.site.partition.held[item.urgent] -= 1
+            connection.site.partition.held[item.queue] -= 1
 
     def _made(self, connection: Connection, now: float) -> None:
         """Opening is over."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from io import IncrementalNewlineDecoder
 from typing import Any
 
@@ -16,6 +17,7 @@ import msgspec
 
 from services.delivery.custody import Successors, reports_of, successors
 from services.delivery.decide import Decision, decide
+from services.delivery.decisions import AGAIN
 from services.delivery.envelope import is_safe_envelope
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
@@ -24,7 +26,7 @@ from services.delivery.report import count_attempt, count_delivered, report
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason
-from shared.broker.topology import DUE
+from shared.broker.topology import CROWD, DUE
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
 from shared.logs import get_logger
 from shared.messages.codec import CodecError, decode, encode
@@ -39,6 +41,7 @@ _MOVED_MS = 5_000
 _SAFE_NEWLINES = (None, "\r\n")
 _given_back = {reason: metrics.given_back_jobs.labels(reason).inc for reason in metrics.GIVEN_BACK}
 _came, _went = metrics.in_flight.inc, metrics.in_flight.dec
+_crowd_grew = metrics.crowd_jobs.inc
 _dsns = {action: metrics.dsns.labels(action).inc for action in metrics.DSN_ACTIONS}
 
 
@@ -48,6 +51,15 @@ def is_safe(content: bytes) -> bool:
     decoder = IncrementalNewlineDecoder(None, translate=False)
     decoder.decode(content.decode("latin-1"), final=True)
     return decoder.newlines in _SAFE_NEWLINES
+
+
+def _slowly(following: Successors) -> Successors:
+    """The same, but the retry comes back the slow way."""
+    messages = (
+        replace(message, queue=CROWD) if message.queue == DUE else message
+        for message in following.messages
+    )
+    return replace(following, messages=tuple(messages))
 
 
 class Handling:
@@ -95,6 +107,8 @@ class Handling:
             held.delivery = delivery
             return
         work = Work(job, delivery, content, self._placing.partition(delivery.queue))
+        if self._placing.is_again(delivery.queue):
+            work.queue += AGAIN
         if job.turn:
             work.turn = job.turn - self._ahead()
         self._held[key] = work
@@ -170,6 +184,8 @@ class Handling:
             now=now,
             hostname=self._settings.hostname,
         )
+        if work.crowd:
+            following = _slowly(following)
         if following.messages:
             self._forward(work, following, lambda: report(work.job, decision, now))
             return
@@ -190,6 +206,8 @@ class Handling:
                 self._let_go(work)
                 tell()
                 self._count(following)
+                if work.crowd:
+                    _crowd_grew()
                 if following.ended:
                     self._end_share(work.job)
             elif work.delivery is not delivery:
@@ -235,7 +253,8 @@ class Handling:
         turn = work.turn and work.turn + self._ahead()
         body = encode(msgspec.structs.replace(job, turn=turn))
         # custody: the job waits in its step, durably, before it is settled here.
-        future = work.delivery.forward([Outgoing(DUE, body, job.id, delay_ms=delay_ms)])
+        due = CROWD if work.crowd else DUE
+        future = work.delivery.forward([Outgoing(due, body, job.id, delay_ms=delay_ms)])
         self._track(future)
         # At once: it may come again before the broker's confirm of this has been seen.
         self._held.pop(key_of(job), None)
@@ -246,6 +265,8 @@ class Handling:
             self._end_copies(work, settled=settled)
             if settled:
                 _given_back[reason]()
+                if work.crowd:
+                    _crowd_grew()
 
         future.add_done_callback(moved)
 

@@ -16,10 +16,17 @@ SLOT_SECONDS = 5.0
 
 
 class Partition(NamedTuple):
-    """One partition of a lane; its queues, one a class, are served together."""
+    """One partition of a lane; its queues, two a class, are served together."""
 
     lane: str
     number: int
+
+
+class Prefetch(NamedTuple):
+    """Unsettled jobs of one queue at most: of those for jobs that come first, and again."""
+
+    first: int
+    again: int
 
 
 class Trace(msgspec.Struct, frozen=True, array_like=True):

@@ -25,8 +25,12 @@ class Placing:
             queue: Partition(lane.name, number)
             for lane in self.lanes
             for number in range(lane.partitions)
-            for queue in queues_of(Partition(lane.name, number))
+            for again in (False, True)
+            for queue in queues_of(Partition(lane.name, number), again=again)
         }
+        self._again = frozenset(
+            queue for partition in self.partitions() for queue in queues_of(partition, again=True)
+        )
         self.set_limits(settings.limits)
 
     def set_limits(self, limits: LimitsSettings) -> None:
@@ -41,11 +45,16 @@ class Placing:
         """The partition that a queue belongs to."""
         return self._partitions[queue]
 
+    def is_again(self, queue: str) -> bool:
+        """Whether the queue is one for jobs that come again."""
+        return queue in self._again
+
     def belongs(self, job: DeliveryJob, queue: str) -> bool:
-        """Whether the router, with the present plan, would publish the job to this queue."""
+        """Whether the job is in the right partition and class of the present plan."""
         if not job.site or (job.destination in self._plan.domains and job.destination != job.site):
             return False
-        return self._plan.place(job).queue == queue
+        place = self._plan.place(job)
+        return queue in (place.queue, place.beside)
 
     def limits_of(self, job: DeliveryJob) -> Limits:
         """What its site may be sent from the job's partition."""
@@ -53,7 +62,7 @@ class Placing:
         return self._plan.limits_of(job).part(place.part, place.parts)
 
 
-def queues_of(partition: Partition) -> list[str]:
-    """One a class."""
+def queues_of(partition: Partition, *, again: bool) -> list[str]:
+    """One a class: of jobs that come `again`, or for the first time."""
     lane, number = partition
-    return [lane_queue(lane, number, message_class.value) for message_class in MessageClass]
+    return [lane_queue(lane, number, kind.value, again=again) for kind in MessageClass]

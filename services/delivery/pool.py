@@ -18,7 +18,7 @@ from services.delivery.decisions import (
     Release,
     Unreachable,
 )
-from services.delivery.holding import Partition, Trace
+from services.delivery.holding import Partition, Prefetch, Trace
 from services.delivery.line import Line, Tools
 from services.delivery.routes import Connection
 from services.delivery.scheduler import Scheduler
@@ -80,9 +80,9 @@ class Pool:
     # Partitions: see `services.delivery.holding.Holder`.
 
     def take(
-        self, partition: Partition, prefetch: int, *, fresh: bool, traces: Sequence[Trace] = ()
+        self, partition: Partition, prefetch: Prefetch, *, fresh: bool, traces: Sequence[Trace] = ()
     ) -> None:
-        """Serve a partition, each of whose queues has this prefetch."""
+        """Serve a partition, whose queues have this prefetch."""
         self._scheduler.take(partition, prefetch, self._time(), fresh=fresh, traces=traces)
         self._act()
 

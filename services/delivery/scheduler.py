@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.delivery.admission import SWEEP
-from services.delivery.decisions import Begin, Release, Unreachable, Waiting
+from services.delivery.decisions import Begin, Release, Waiting
 from services.delivery.dispatching import MINUTE
 from services.delivery.routes import Connection, Route, State
 from services.delivery.serving import Serving
@@ -45,12 +45,12 @@ class Scheduler(Serving):
         site = partition.sites.get(item.site) or self._new_site(partition, item, now)
         route = site.routes.get(item.route) or site.route(item.route)
         if route.closed_until > now:
-            self._decided.append(Unreachable(item, route.cause))
+            self._turn_away(site, item, route.cause, now)
         elif route.idle and site.pace is None and not partition.paused:
-            partition.held[item.urgent] += 1
+            partition.held[item.queue] += 1
             self._begin(site.take_idle(route), item, now)
         elif self._admit(site, item, now):
-            partition.held[item.urgent] += 1
+            partition.held[item.queue] += 1
             if self._opens_at_once(site, route, now):
                 self._open(site, route, item, now)
                 return
@@ -81,7 +81,7 @@ class Scheduler(Serving):
         if not partition.serving:
             self._decided.append(Release(item))
             return
-        partition.held[item.urgent] += 1
+        partition.held[item.queue] += 1
         item.since = now
         if elsewhere:
             site.push_own(item)
@@ -127,7 +127,7 @@ class Scheduler(Serving):
         self._made(connection, now)
         self._let_go(connection)
         if cause is not None and route.connections == route.opening + 1:
-            self._end_ready(site, route, cause)
+            self._end_ready(site, route, cause, now)
             if lasting:
                 wait = BACK_OFF[min(route.failures, len(BACK_OFF) - 1)]
                 site.back_off(route, now + wait, cause)
@@ -141,7 +141,7 @@ class Scheduler(Serving):
         limits, count = site.limits, site.count
         connection.served += 1
         if connection.item is not None:
-            site.partition.held[connection.item.urgent] -= 1
+            site.partition.held[connection.item.queue] -= 1
             connection.item = None
         site.took(now - connection.since - self.ours, now)
         if site.ramp < limits.connections:

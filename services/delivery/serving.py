@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from services.delivery.decisions import Cancel, Release, Waiting
+from services.delivery.decisions import AGAIN, Cancel, Release, Waiting
 from services.delivery.dispatching import MINUTE, Dispatching
-from services.delivery.holding import Partition, Trace
+from services.delivery.holding import Partition, Prefetch, Trace
 from services.delivery.site_state import PartitionState, Site, traces_of
 from shared.plan.limits import Limits
 
@@ -26,18 +26,19 @@ class Serving(Dispatching):
     def take(
         self,
         key: Partition,
-        prefetch: int,
+        prefetch: Prefetch,
         now: float,
         *,
         fresh: bool,
         traces: Iterable[Trace] = (),
     ) -> None:
-        """Begin to serve a partition; see `holding.Holder.take`. `prefetch` is that of a queue."""
+        """Begin to serve a partition; see `holding.Holder.take`."""
         partition = self._partitions.get(key)
         if partition is None:
-            partition = self._partitions[key] = PartitionState(key, prefetch)
+            partition = self._partitions[key] = PartitionState(key)
         partition.serving, partition.paused = True, False
-        partition.fresh, partition.taken, partition.prefetch = fresh, now, prefetch
+        partition.fresh, partition.taken = fresh, now
+        partition.prefetch = [prefetch.first] * AGAIN + [prefetch.again] * AGAIN
         partition.traces = {trace.site: trace for trace in traces}
         for trace in partition.traces.values():
             self._residual[key, trace.site] = trace.connections
@@ -130,7 +131,7 @@ class Serving(Dispatching):
         for connection in site.opening:
             self._decided.append(Cancel(connection))
         for item in items:
-            site.partition.held[item.urgent] -= 1
+            site.partition.held[item.queue] -= 1
             self._decided.append(Release(item))
 
     def _forget(self, site: Site) -> None:

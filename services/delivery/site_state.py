@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from services.delivery.decisions import Waiting
+from services.delivery.crowds import Crowd
+from services.delivery.decisions import AGAIN, Waiting
 from services.delivery.holding import Partition, Trace
 from services.delivery.pacing import Pace, Window
 from services.delivery.routes import NONE, Connection, Route
@@ -35,7 +36,10 @@ SCANNED = 16
 
 
 class PartitionState:
-    """A partition that is, or was, served here. `held` counts the jobs held, by class."""
+    """A partition that is, or was, served here.
+
+    `held` counts the jobs held, by queue, and `prefetch` has what each queue hands out at most.
+    """
 
     __slots__ = (
         "fresh",
@@ -49,15 +53,15 @@ class PartitionState:
         "traces",
     )
 
-    def __init__(self, key: Partition, prefetch: int) -> None:
+    def __init__(self, key: Partition) -> None:
         self.key = key
-        self.prefetch = prefetch
+        self.prefetch = [0] * (2 * AGAIN)
         self.sites: dict[str, Site] = {}
         self.serving = False
         self.paused = False
         self.fresh = True
         self.taken = 0.0
-        self.held = [0, 0]
+        self.held = [0] * (2 * AGAIN)
         self.traces: dict[str, Trace] = {}
 
 
@@ -65,9 +69,9 @@ class Site:
     """One site in one partition. `sample` is what its limits are looked up by."""
 
     __slots__ = (
-        "allowed", "backed_off", "calendars", "closing", "connections", "count", "holding", "idle",
-        "last", "limits", "name", "open_seconds", "opening", "own", "pace", "partition", "ramp",
-        "residual", "routes", "sample", "seconds", "swept", "timer", "trying", "turns",
+        "allowed", "backed_off", "calendars", "closing", "connections", "count", "crowd", "holding",
+        "idle", "last", "limits", "name", "open_seconds", "opening", "own", "pace", "partition",
+        "ramp", "residual", "routes", "sample", "seconds", "swept", "timer", "trying", "turns",
         "window",
     )  # fmt: skip
 
@@ -91,6 +95,7 @@ class Site:
         self.pace: Pace | None = None
         self.window = Window()
         self.calendars = (Calendar(), Calendar())
+        self.crowd = Crowd()
         self.seconds = self.open_seconds = GUESS
         self.last = 0.0
         self.timer = self.swept = 0.0
@@ -187,13 +192,17 @@ class Site:
         self.count[urgent] -= 1
         return route.ready[urgent].popleft()
 
-    def pop_newest(self, urgent: int) -> Waiting:
-        """One of the jobs that came last; there is one."""
-        turns = self.turns[urgent]
-        while not turns[-1].ready[urgent]:
-            turns.pop().listed[urgent] = False
-        self.count[urgent] -= 1
-        return turns[-1].ready[urgent].pop()
+    def pop_newest(self, urgent: int, queue: int) -> Waiting | None:
+        """One of the jobs of that queue that came last, if any waits."""
+        for route in reversed(self.turns[urgent]):
+            ready = route.ready[urgent]
+            for index in range(len(ready) - 1, -1, -1):
+                item = ready[index]
+                if item.queue == queue:
+                    del ready[index]
+                    self.count[urgent] -= 1
+                    return item
+        return None
 
     def next_route(self, urgent: int, *, idle: bool) -> Route | None:
         """The route that has waited longest with a ready job, and with an idle connection or not.

@@ -21,6 +21,8 @@ ACCEPTED = "postroad.accepted"
 """Accepted mail on its way from ingress (and DSNs on their way back) to the router."""
 DUE = "postroad.due"
 """Delivery jobs whose retry delay is over, on their way back to the router."""
+CROWD = "postroad.due.crowd"
+"""The same, for jobs that nobody waits for: the router takes its time over them."""
 PARKED = "postroad.parked"
 """Messages nobody could handle, with the reason; a person decides."""
 
@@ -96,14 +98,18 @@ FIRST_LANES = frozenset({f"{LANE_PREFIX}default.transactional", f"{LANE_PREFIX}d
 """The lane queues of releases that had no partitions yet."""
 
 
-def lane_queue(lane: str, partition: int, message_class: str) -> str:
-    """The queue of one message class in one partition of a lane, from the router to a worker."""
-    return f"{LANE_PREFIX}{lane}.{partition}.{message_class}"
+def lane_queue(lane: str, partition: int, message_class: str, *, again: bool = False) -> str:
+    """The queue of one message class in one partition of a lane, from the router to a worker.
+
+    `again`: for jobs that come again, which never stand before those that come first.
+    """
+    name = f"{LANE_PREFIX}{lane}.{partition}.{message_class}"
+    return f"{name}.again" if again else name
 
 
-def retry_queue(delay_ms: int) -> str:
-    """The queue in which jobs wait `delay_ms` before they are due again."""
-    return f"postroad.retry.{delay_ms}ms"
+def retry_queue(delay_ms: int, due: str = DUE) -> str:
+    """The queue in which jobs wait `delay_ms` before they are in `due` again."""
+    return f"postroad.retry.{delay_ms}ms{due.removeprefix(DUE)}"
 
 
 def _working(name: str) -> Queue:
@@ -114,8 +120,8 @@ def _partition(name: str) -> Queue:
     return Queue(name, PARKED, DELIVERY_LIMIT, single_active=True)
 
 
-def _step(delay_ms: int) -> Queue:
-    return Queue(retry_queue(delay_ms), dead_letter_to=DUE, delay_ms=delay_ms)
+def _step(delay_ms: int, due: str) -> Queue:
+    return Queue(retry_queue(delay_ms, due), dead_letter_to=due, delay_ms=delay_ms)
 
 
 def entrance() -> Topology:
@@ -132,15 +138,18 @@ def build_topology(
 
     `lanes` has the number of partitions of each lane that matters to this process.
     """
-    steps = tuple(_step(delay) for delay in dict.fromkeys((*retry_delays_ms, *WAIT_STEPS_MS)))
+    delays = dict.fromkeys((*retry_delays_ms, *WAIT_STEPS_MS))
+    steps = tuple(_step(delay, due) for due in (DUE, CROWD) for delay in delays)
     classes = tuple(classes)
     partitions = tuple(
-        _partition(lane_queue(lane, number, message_class))
+        _partition(lane_queue(lane, number, message_class, again=again))
         for lane, count in (lanes or {}).items()
         for number in range(count)
         for message_class in classes
+        for again in (False, True)
     )
-    return Topology((Queue(PARKED), _working(ACCEPTED), _working(DUE), *partitions, *steps))
+    working = (_working(name) for name in (ACCEPTED, DUE, CROWD))
+    return Topology((Queue(PARKED), *working, *partitions, *steps))
 
 
 def amqp_arguments(queue: Queue) -> Mapping[str, Any]:

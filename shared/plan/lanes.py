@@ -23,9 +23,14 @@ CACHED_PLACES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The queue of a job. `part` of `parts` is the share of the site's limits that counts there."""
+    """The queue of a job. `part` of `parts` is the share of the site's limits that counts there.
+
+    `beside` is the other queue of the same partition and class: releases that had only one put
+    jobs there that come again.
+    """
 
     queue: str
+    beside: str
     lane: str
     partition: int
     part: int = 0
@@ -59,10 +64,11 @@ class _Lane:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A lane's share of one site: one or more places of each class."""
+    """A lane's share of one site: one or more places of each class, first and again."""
 
     lane: _Lane
-    places: Mapping[MessageClass, Sequence[Place]]
+    first: Mapping[MessageClass, Sequence[Place]]
+    again: Mapping[MessageClass, Sequence[Place]]
 
 
 class LanePlan:
@@ -104,7 +110,7 @@ class LanePlan:
             if candidate.lane.takes(job.tenant, job.message_class):
                 slot = candidate
                 break
-        places = slot.places[job.message_class]
+        places = (slot.again if comes_again(job) else slot.first)[job.message_class]
         if len(places) == 1:
             return places[0]
         return places[zlib.crc32(job.id.encode()) % len(places)]
@@ -122,27 +128,27 @@ class LanePlan:
         slots, offset = [], 0
         for lane, width in zip(lanes, widths, strict=True):
             parts = range(offset, offset + width)
-            slots.append(_Slot(lane, self._lay_out(lane.settings, number, parts, sum(widths))))
+            first, again = (
+                self._lay_out(lane.settings, number, parts, sum(widths), again=again)
+                for again in (False, True)
+            )
+            slots.append(_Slot(lane, first, again))
             offset += width
         return tuple(slots)
 
     def _lay_out(
-        self, lane: LaneSettings, number: int, parts: Sequence[int], of: int
+        self, lane: LaneSettings, number: int, parts: Sequence[int], of: int, *, again: bool
     ) -> Mapping[MessageClass, Sequence[Place]]:
         return {
             kind: [
-                self._shared(lane, (number + nth) % lane.partitions, kind, part, of)
+                self._shared(_place(lane, number + nth, kind, part, of, again=again))
                 for nth, part in enumerate(parts)
             ]
             for kind in MessageClass
         }
 
-    def _shared(
-        self, lane: LaneSettings, partition: int, kind: MessageClass, part: int, of: int
-    ) -> Place:
+    def _shared(self, place: Place) -> Place:
         # Thousands of sites have the same few places.
-        queue = lane_queue(lane.name, partition, kind.value)
-        place = Place(queue, lane.name, partition, part, of)
         return self._places.setdefault(place, place)
 
     def _reachable(self, provider: str, site: str) -> list[_Lane]:
@@ -153,6 +159,21 @@ class LanePlan:
                 if not lane.conditional:
                     break
         return found
+
+
+def comes_again(job: DeliveryJob) -> bool:
+    """Whether it was in a lane before: it was tried, or has a turn."""
+    return bool(job.attempt or job.turn)
+
+
+def _place(
+    lane: LaneSettings, number: int, kind: MessageClass, part: int, of: int, *, again: bool
+) -> Place:
+    partition = number % lane.partitions
+    queue, beside = (
+        lane_queue(lane.name, partition, kind.value, again=which) for which in (again, not again)
+    )
+    return Place(queue, beside, lane.name, partition, part, of)
 
 
 def lane_names(lanes: Sequence[LaneSettings]) -> tuple[str, ...]:

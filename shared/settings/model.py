@@ -178,7 +178,8 @@ class DeliverySettings(Section):
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = Field(
         500,
         json_schema_extra=in_units("jobs"),
-        description="Jobs of one class a delivery worker may hold at a time.",
+        description="Jobs of one class a delivery worker may hold at a time, and half as many more "
+        "that come again.",
     )
 
 

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from services.delivery.decisions import Begin, Close, Decision, GiveBack, Open, Waiting
-from services.delivery.holding import Partition
+from services.delivery.holding import Partition, Prefetch
 from services.delivery.routes import Connection
 from services.delivery.scheduler import Scheduler
 from shared.plan.limits import Limits
@@ -50,7 +50,7 @@ def scheduler_speed(messages: int = 100_000, sites: int = SITES) -> Speed:
     scheduler = Scheduler(lambda site: PACED if site.endswith("0") else PLAIN, idle_timeout=5.0)
     partitions = [Partition("default", number) for number in range(PARTITIONS)]
     for partition in partitions:
-        scheduler.take(partition, 1000, 0.0, fresh=True)
+        scheduler.take(partition, Prefetch(1000, 500), 0.0, fresh=True)
     run = _Run(scheduler)
     for _ in range(messages // CHUNK):
         run.chunk([_job(chance, partitions, sites) for _ in range(CHUNK)])

@@ -65,18 +65,21 @@ READINGS = [
 ]
 
 
-def test_growth_is_taken_within_the_round_and_equal_runs_tell_the_noise() -> None:
+def test_growth_is_taken_within_the_round_and_the_second_one_is_judged() -> None:
     table = dead_site.delay_table(READINGS)
     assert [cells(table, row)[5] for row in range(5)] == ["-", "+18 %", "+20 %", "-35 %", "-"]
     assert cells(table, 1)[3:] == [
-        "6.5", "13.0", "+18 %", "under 20 %", "reached", "60", "70", "2.0/s",
+        "6.5", "13.0", "+18 %", "-", "-", "60", "70", "2.0/s",
+    ]  # fmt: skip
+    assert cells(table, 3)[2:8] == [
+        "comes round", "6.5", "13.0", "-35 %", "under 20 %", "reached",
     ]  # fmt: skip
     assert cells(table, 2)[6:] == ["-", "-", "60", "70", "-"]
 
 
 def test_growth_beyond_what_is_wanted_is_missed() -> None:
-    table = dead_site.delay_table([READINGS[0], reading(Trouble.REFUSED, 1, 0.0121)])
-    assert cells(table, 1)[5:8] == ["+21 %", "under 20 %", "**missed**"]
+    table = dead_site.delay_table([reading(Trouble.REFUSED, 2, 0.0242), READINGS[-1]])
+    assert cells(table, 0)[5:8] == ["+21 %", "under 20 %", "**missed**"]
 
 
 def test_each_part_writes_a_section_of_its_own_and_leaves_the_others(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
-from shared.broker.topology import ACCEPTED
+from shared.broker.topology import ACCEPTED, lane_queue
+from shared.messages.model import MessageClass
 from shared.settings.load import load_settings
 from shared.settings.model import DeliverySettings
 from tests.bench.brokers import Place
@@ -23,6 +24,7 @@ SLOW_RATE = 2
 TROUBLED = "trouble.example"
 OCTETS = 1024
 ROUTE_TIMEOUT = 300.0
+ONCE_TIMEOUT = 600.0
 STOP_SECONDS = 5.0
 """For a drain; a connection that a black hole swallows would hold it up much longer."""
 
@@ -48,15 +50,19 @@ def troubled_hosts(trouble: Trouble, world: World) -> Iterator[str]:
         yield world.hosts(HEALTHY)
 
 
-def make_pipeline(place: Place, trouble: Trouble, hosts: str, world: World) -> Pipeline:
-    """A pipeline with a static route to each healthy site and to `hosts`, else with defaults."""
+def make_pipeline(place: Place, trouble: Trouble, hosts: str, world: World, retry: str) -> Pipeline:
+    """A pipeline with a static route to each healthy site and to `hosts`.
+
+    Each retry comes after `retry`; else with defaults.
+    """
     routes = [
         {"domains": [f"s{number}.example"], "hosts": [world.hosts(number)]}
         for number in range(HEALTHY)
     ]
     routes.append({"domains": [TROUBLED], "hosts": [hosts]})
-    defaults = DeliverySettings().model_dump(mode="json", include={"retry_schedule", "max_age"})
-    settings: dict[str, Any] = {"router": {"routes": routes}, "delivery": defaults}
+    delivery = DeliverySettings().model_dump(mode="json", include={"max_age"})
+    delivery["retry_schedule"] = [retry]
+    settings: dict[str, Any] = {"router": {"routes": routes}, "delivery": delivery}
     if trouble is Trouble.SLOW:
         slow = {"match": {"domains": [TROUBLED]}, "messages_per_second": SLOW_RATE}
         settings["limits"] = {"overrides": [slow]}
@@ -78,6 +84,26 @@ async def queue_up(pipeline: Pipeline, waiting: int) -> None:
         raise BenchError(f"{waiting} messages not routed in {ROUTE_TIMEOUT:.0f} s") from None
     finally:
         await pipeline.abort()
+
+
+async def worked_through(pipeline: Pipeline) -> None:
+    """Return when nothing waits any more that has not come to delivery once."""
+    settings = load_settings(pipeline.config)
+    names = [
+        lane_queue(lane.name, number, kind.value)
+        for lane in settings.lanes
+        for number in range(lane.partitions)
+        for kind in MessageClass
+    ]
+    try:
+        async with broker_of(settings) as broker, asyncio.timeout(ONCE_TIMEOUT):
+            while True:
+                depths = await broker.depths()
+                if not any(depths[name] for name in names):
+                    return
+                await asyncio.sleep(0.5)
+    except TimeoutError:
+        raise BenchError(f"not worked through once in {ONCE_TIMEOUT:.0f} s") from None
 
 
 async def stop(pipeline: Pipeline) -> None:

@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 
 from shared.broker.interface import Broker, Consumer, Delivery, Outgoing
-from shared.broker.topology import PARKED
+from shared.broker.topology import CROWD, DUE, PARKED, build_topology, lane_queue
 from tests.conformance.harness import (
     PATIENCE,
+    STEP_MS,
     Harness,
     Inbox,
     lane,
@@ -179,6 +180,38 @@ async def test_queues_of_a_former_plan_are_named_and_can_be_consumed(harness: Ha
     assert delivery.body == lane(1).encode()
     await delivery.forward([Outgoing(lane(0), b"moved", "moved")])
     await until_depths(changed, **{lane(0).replace(".", "_"): 2})
+
+
+async def test_jobs_that_come_again_have_queues_of_their_own_with_one_active_consumer(
+    harness: Harness,
+) -> None:
+    broker = await harness.open(build_topology([STEP_MS], {"x": 1}, ["bulk"]))
+    first, again = (lane_queue("x", 0, "bulk", again=which) for which in (False, True))
+    await publish(broker, "a", "b", queue=again)
+    await publish(broker, "c", queue=first)
+    served, other, fresh = Inbox(), Inbox(), Inbox()
+    broker.consume(again, 1, served)
+    assert (await served.next()).message_id == "a"
+    broker.consume(again, 1, other)
+    broker.consume(first, 1, fresh)
+    assert (await fresh.next()).message_id == "c"
+    assert other.arrived.empty()
+    await broker.close()
+    changed = await harness.open(build_topology([STEP_MS], {"y": 1}, ["bulk"]))
+    assert sorted(await changed.left_over()) == [first, again]
+    left_over = Inbox()
+    changed.consume(again, 10, left_over)
+    assert {delivery.message_id for delivery in await left_over.take(2)} == {"a", "b"}
+
+
+@pytest.mark.parametrize("due", [DUE, CROWD])
+async def test_a_job_comes_back_the_way_it_was_sent(harness: Harness, due: str) -> None:
+    broker = await harness.open(build_topology([STEP_MS]))
+    inbox = Inbox()
+    broker.consume(due, 1, inbox)
+    await broker.publish(Outgoing(due, b"", "a", delay_ms=STEP_MS))
+    delivery = await inbox.next()
+    assert (delivery.queue, delivery.message_id) == (due, "a")
 
 
 async def test_queues_of_all_former_plans_are_named_however_often_one_asks(

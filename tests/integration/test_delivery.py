@@ -26,7 +26,6 @@ from shared.messages.model import (
     AcceptedMail,
     Content,
     DeliveryJob,
-    DsnWishes,
     MailExchanger,
     Recipient,
 )
@@ -34,7 +33,6 @@ from shared.settings.model import ContentStoreSettings, DeliverySettings, Settin
 from shared.settings.shaping import LaneSettings, LimitsSettings, SiteLimits
 from shared.smtp.replies import Reply
 from tests.support.memory_broker import MemoryBroker
-from tests.support.raw_peer import Conversation, RawPeer
 
 TOPOLOGY = build_topology([1000], {"default": 1})
 ONE_PARTITION = (LaneSettings(name="default", partitions=1),)
@@ -134,6 +132,15 @@ async def test_the_content_arrives_unchanged(tmp_path: Path, hidden: frozenset[s
         assert mail.content == TEXT
         assert mail.recipients == ("r@b.test", "t@b.test")
         assert mail.reverse_path == "s@a.test"
+
+
+async def test_a_job_that_a_former_release_put_with_those_that_come_first_is_sent(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as r:
+        await r.give(r.job(attempt=1))
+        await r.receiver.wait_for(1)
+        assert len(r.broker.published) == 1
 
 
 async def test_large_content_comes_from_the_store_which_then_forgets_it(tmp_path: Path) -> None:
@@ -367,34 +374,3 @@ async def test_draining_finishes_what_began_and_gives_the_rest_back(tmp_path: Pa
         assert len(r.receiver.messages) == 1
         assert len(r.broker.waiting(LANE)) == 1
         assert r.receiver.open_connections == 0
-
-
-async def test_success_is_told_by_who_can_and_by_us_where_nobody_else_can(tmp_path: Path) -> None:
-    recipients = (Recipient("r@b.test", "SUCCESS"),)
-    async with rig(tmp_path) as r:
-        (message,) = await r.successors(r.job(recipients=recipients, dsn=DsnWishes(envid="QQ1")))
-        assert message.queue == ACCEPTED
-        dsn = decode(message.body)
-        assert isinstance(dsn, AcceptedMail)
-        assert b"Action: relayed" in bytes(dsn.content.inline)
-        assert b"Original-Envelope-Id: QQ1" in bytes(dsn.content.inline)
-
-    async def behave(peer: Conversation) -> None:
-        await peer.greet(b"PIPELINING", b"DSN")
-        lines.extend([await peer.line(), await peer.line()])
-        await peer.until(b"DATA")
-        await peer.say(b"250 ok\r\n250 ok\r\n354 go\r\n")
-        await peer.until(b".\r\n")
-        taken.set()
-        await peer.say(b"250 2.0.0 queued\r\n")
-        await peer.gone()
-
-    taken = asyncio.Event()
-    lines: list[bytes] = []
-    async with rig(tmp_path) as r, RawPeer(behave) as peer:
-        exchangers = (MailExchanger(0, "mx.b.test", peer.port),)
-        await r.give(r.job(recipients=recipients, dsn=DsnWishes(), exchangers=exchangers))
-        await asyncio.wait_for(taken.wait(), 5)
-        await r.service.drain()
-        assert lines[1] == b"RCPT TO:<r@b.test> NOTIFY=SUCCESS\r\n"
-        assert len(r.broker.published) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from services.delivery.attempt import Limits
 from services.delivery.handling import Handling
-from services.delivery.holding import Partition
+from services.delivery.holding import Partition, Prefetch
 from services.delivery.line import Tools
 from services.delivery.opening import Opener
 from services.delivery.partitions import Partitions
@@ -51,7 +51,9 @@ class LimitedRig(Rig):
         tools = Tools(limits, opener, self.handling)
         self.pool = Pool(tools, placing.limits_of, 5.0, throttled, 100)
         self.handling.attach(self.pool)
-        self.partitions = Partitions(self.broker, self.pool, self.handling.handle, 100)
+        self.partitions = Partitions(
+            self.broker, self.pool, self.handling.handle, Prefetch(100, 50)
+        )
 
     def take(self) -> None:
         self.serving = True

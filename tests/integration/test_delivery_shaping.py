@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
-from shared.messages.model import MessageClass
+from services.delivery.crowds import MANY
+from shared.broker.topology import CROWD, DUE, lane_queue
+from shared.messages.model import DeliveryJob, MailExchanger, MessageClass
 from shared.plan.limits import Limits
 from shared.settings.shaping import LimitsSettings
 from tests.support.counting import CountingReceiver
+from tests.support.pipeline import eventually, free_port
 from tests.support.rabbitmq import ForeignServer, RabbitNode
-from tests.support.shaped import shaped
+from tests.support.shaped import Shaped, shaped
+
+CROWD_JOBS = 2000
 
 
 @pytest.fixture(params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
@@ -132,3 +138,29 @@ async def test_transactional_jobs_go_before_bulk(tmp_path: Path, url: str) -> No
             while urgent.recipients[0].address not in receiver.received:
                 await receiver.wait_for(len(receiver.received) + 1)
         assert receiver.received.index(urgent.recipients[0].address) < before + 20
+
+
+async def test_a_crowd_that_comes_again_holds_up_no_job_that_comes_first(
+    tmp_path: Path, url: str
+) -> None:
+    crowd_before = metric("postroad_crowd_jobs_total")
+    nobody = (MailExchanger(10, "mx.dead.test", free_port()),)
+
+    def backlog(s: Shaped) -> list[DeliveryJob]:
+        crowd = [
+            s.job("dead.test", receiver, exchangers=nobody, attempt=1) for _ in range(CROWD_JOBS)
+        ]
+        return [*crowd, s.job("a.test", receiver)]
+
+    async with CountingReceiver() as receiver, shaped(tmp_path, url, backlog) as s:
+        await receiver.wait_for(1)
+        depths = await s.broker.depths()
+        assert depths[lane_queue("default", 0, "bulk", again=True)] > CROWD_JOBS / 2
+
+        async def all_returned() -> bool:
+            return len(s.ways) == CROWD_JOBS
+
+        await eventually(all_returned, "the crowd is sent round", 60)
+        ways = Counter(s.ways.values())
+        assert MANY <= ways[DUE] < ways[CROWD]
+        assert metric("postroad_crowd_jobs_total") >= ways[CROWD] + crowd_before

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from services.delivery.main import DeliveryService
 from shared.broker.connect import connect_broker
 from shared.broker.interface import Broker, Delivery, Outgoing
-from shared.broker.topology import DUE
+from shared.broker.topology import CROWD, DUE
 from shared.content.store import open_store
 from shared.messages.codec import decode, encode
 from shared.messages.model import Content, DeliveryJob, MailExchanger, MessageClass, Recipient
@@ -37,6 +37,8 @@ class Shaped:
         self.broker = broker
         self.service = service
         self.returned: list[DeliveryJob] = []
+        self.ways: dict[str, str] = {}
+        """By which queue each job came back first."""
         self._plan = LanePlan(settings.lanes, LimitTable(settings.limits))
         self._numbers = itertools.count(1)
 
@@ -73,12 +75,18 @@ class Shaped:
         job = decode(delivery.body)
         assert isinstance(job, DeliveryJob)
         self.returned.append(job)
+        self.ways.setdefault(job.id, delivery.queue)
         delivery.forward([self._outgoing(job)])
 
 
 @asynccontextmanager
-async def shaped(folder: Path, url: str, **settings: Any) -> AsyncIterator[Shaped]:
-    """Everything started; drained at the end."""
+async def shaped(
+    folder: Path,
+    url: str,
+    backlog: Callable[[Shaped], Sequence[DeliveryJob]] = lambda _: (),
+    **settings: Any,
+) -> AsyncIterator[Shaped]:
+    """Everything started, when the backlog is there already; drained at the end."""
     whole = Settings.model_validate(
         {
             "broker": {"url": url},
@@ -92,13 +100,15 @@ async def shaped(folder: Path, url: str, **settings: Any) -> AsyncIterator[Shape
     await broker.start()
     await broker.wait_usable(30)
     service = DeliveryService(whole, broker, Loopback(), open_store(whole.content_store))
-    await service.start()
     one = Shaped(whole, broker, service)
-    consumer = broker.consume(DUE, 200, one.route_again)
+    await one.give(backlog(one))
+    await service.start()
+    consumers = [broker.consume(queue, 200, one.route_again) for queue in (DUE, CROWD)]
     try:
         yield one
     finally:
-        await consumer.stop()
+        for consumer in consumers:
+            await consumer.stop()
         async with asyncio.timeout(20):
             await service.drain()
         await broker.close()

@@ -6,6 +6,7 @@ import pytest
 
 from shared.broker.topology import (
     ACCEPTED,
+    CROWD,
     DELIVERY_LIMIT,
     DUE,
     PARKED,
@@ -20,8 +21,14 @@ from shared.broker.topology import (
 TOPOLOGY = build_topology([60_000, 60_000], {"x": 2})
 
 
-def test_each_partition_of_a_lane_has_a_queue_for_each_class_with_one_active_consumer() -> None:
-    names = {lane_queue("x", n, kind) for n in (0, 1) for kind in ("transactional", "bulk")}
+def test_each_partition_of_a_lane_has_two_queues_a_class_with_one_active_consumer_each() -> None:
+    names = {
+        lane_queue("x", n, kind, again=again)
+        for n in (0, 1)
+        for kind in ("transactional", "bulk")
+        for again in (False, True)
+    }
+    assert len(names) == 8
     assert TOPOLOGY.lanes() == names
     assert {queue.name for queue in TOPOLOGY.queues if queue.single_active} == names
     queue = TOPOLOGY.find(lane_queue("x", 0, "bulk"))
@@ -29,16 +36,22 @@ def test_each_partition_of_a_lane_has_a_queue_for_each_class_with_one_active_con
     assert amqp_arguments(queue)["x-single-active-consumer"] is True
 
 
-def test_a_queue_of_a_former_plan_is_what_it_was_and_any_other_is_unknown() -> None:
-    former = lane_queue("gone", 7, "bulk")
+@pytest.mark.parametrize("again", [False, True])
+def test_a_queue_of_a_former_plan_is_what_it_was_and_any_other_is_unknown(again: bool) -> None:
+    former = lane_queue("gone", 7, "bulk", again=again)
     assert TOPOLOGY.find(former) == Queue(former, PARKED, DELIVERY_LIMIT, single_active=True)
     assert TOPOLOGY.find("gone") is None
     assert former not in TOPOLOGY.names()
 
 
-def test_jobs_that_wait_come_back_through_due_after_any_declared_delay() -> None:
-    steps = {TOPOLOGY.delayed_through(DUE, delay) for delay in (60_000, *WAIT_STEPS_MS)}
-    assert len(steps) == 1 + len(WAIT_STEPS_MS)
+def test_jobs_that_wait_come_back_either_way_after_any_declared_delay() -> None:
+    steps = {
+        TOPOLOGY.delayed_through(due, delay)
+        for due in (DUE, CROWD)
+        for delay in (60_000, *WAIT_STEPS_MS)
+    }
+    assert len(steps) == 2 * (1 + len(WAIT_STEPS_MS))
+    assert "postroad.retry.60000ms" in steps  # as releases named it that had one way only
     with pytest.raises(ValueError, match="delay"):
         TOPOLOGY.delayed_through(DUE, 60_001)
     with pytest.raises(ValueError, match="delay"):

@@ -19,7 +19,7 @@ from services.delivery.decisions import (
     Unreachable,
     Waiting,
 )
-from services.delivery.holding import Partition, Trace
+from services.delivery.holding import Partition, Prefetch, Trace
 from services.delivery.pacing import SLACK
 from services.delivery.routes import Connection
 from services.delivery.scheduler import Scheduler
@@ -72,13 +72,20 @@ class Referee:
         self.order: list[Waiting] = []
 
     def take(self, *, fresh: bool = True, traces: tuple[Trace, ...] = ()) -> None:
-        self.scheduler.take(PARTITION, self.prefetch, self.now, fresh=fresh, traces=traces)
+        prefetch = Prefetch(self.prefetch, self.prefetch)
+        self.scheduler.take(PARTITION, prefetch, self.now, fresh=fresh, traces=traces)
         self.judge()
 
     def arrive(
-        self, site: str = "a", *, urgent: bool = False, route: str = "r", turn: float = 0.0
+        self,
+        site: str = "a",
+        *,
+        urgent: bool = False,
+        again: bool = False,
+        route: str = "r",
+        turn: float = 0.0,
     ) -> Waiting:
-        item = Waiting(PARTITION, site, route, urgent=urgent, turn=turn)
+        item = Waiting(PARTITION, site, route, urgent=urgent, again=again, turn=turn)
         self.life[item] = Life.WAITING
         self.scheduler.arrive(item, self.now)
         self.judge()

@@ -7,7 +7,8 @@ import heapq
 import pytest
 
 from services.delivery.admission import HELD
-from services.delivery.decisions import GiveBack, Open, Unreachable, Waiting
+from services.delivery.crowds import FAR, MANY
+from services.delivery.decisions import AGAIN, GiveBack, Open, Unreachable, Waiting
 from services.delivery.holding import Trace
 from services.delivery.routes import Connection
 from shared.plan.limits import Limits
@@ -257,6 +258,38 @@ def test_a_site_that_turns_out_to_be_slow_makes_room_in_its_queue() -> None:
         one.arrive("silent")
     one.pass_time(3)
     assert one.scheduler._partitions[PARTITION].held[0] < one.prefetch * 3 / 4
+
+
+def test_a_crowd_that_comes_again_leaves_room_for_those_that_come_first() -> None:
+    one = referee(Limits(connections=10))
+    for _ in range(one.prefetch):
+        one.arrive("silent", again=True)
+    first = [one.arrive("silent") for _ in range(20)]
+    assert {one.life[item] for item in first} == {Life.WAITING}
+    one.pass_time(3)
+    partition = one.scheduler._partitions[PARTITION]
+    assert partition.held[AGAIN] < one.prefetch * 3 / 4
+    assert partition.held[0] == len(first)
+
+
+def test_of_many_jobs_of_a_dead_site_most_are_a_crowd() -> None:
+    one = referee()
+    one.arrive()
+    one.failed(next(iter(one.opening)))
+    turned_away = [one.arrive(again=True) for _ in range(MANY + 10)]
+    assert [item.crowd for item in turned_away] == [False] * MANY + [True] * 10
+    other = one.arrive("other")
+    one.failed(next(iter(one.opening)))
+    assert not other.crowd
+    assert not one.arrive("other").crowd
+
+
+def test_a_job_whose_turn_is_far_away_has_time() -> None:
+    one = referee(Limits(messages_per_second=1))
+    items = [one.arrive() for _ in range(int(2 * FAR))]
+    away = {decision.item: decision.turn - one.now for decision in one.given_back}
+    assert {item.crowd for item in items if item in away} == {False, True}
+    assert all(item.crowd is (wait > FAR) for item, wait in away.items())
 
 
 @pytest.mark.parametrize("guessed_wrong", [False, True])

@@ -6,9 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from services.delivery.decisions import AGAIN
 from services.delivery.routes import Connection
 from shared.plan.limits import Limits
-from tests.unit.delivery.referee import Life, Referee
+from tests.unit.delivery.referee import PARTITION, Life, Referee
 
 SITES = ("a", "b")
 limits = st.builds(
@@ -42,13 +43,14 @@ class Machine(RuleBasedStateMachine):
         count=st.integers(1, 12),
         site=st.sampled_from(SITES),
         route=st.sampled_from(["r", "r", "s"]),
-        urgent=st.booleans(),
+        queue=st.integers(0, 2 * AGAIN - 1),
         turn=st.sampled_from([0, 0, 0, -10, 3, 100]),
     )
-    def jobs_come(self, count: int, site: str, route: str, urgent: bool, turn: float) -> None:
+    def jobs_come(self, count: int, site: str, route: str, queue: int, turn: float) -> None:
+        urgent, again = bool(queue % AGAIN), queue >= AGAIN
         for _ in range(count):
             at = self.referee.now + turn if turn else 0.0
-            self.referee.arrive(site, urgent=urgent, route=route, turn=at)
+            self.referee.arrive(site, urgent=urgent, again=again, route=route, turn=at)
 
     @precondition(lambda self: self.referee.opening)
     @rule(data=st.data(), works=st.sampled_from([True, True, True, False]), dead=st.booleans())
@@ -113,6 +115,13 @@ class Machine(RuleBasedStateMachine):
             if connection.site.pace is None:
                 assert not connection.route.ready[1]
                 assert not connection.route.ready[0]
+
+    @invariant()
+    def what_is_held_counts_for_the_queue_it_came_from(self) -> None:
+        queues = [item.queue for item in self.referee.unfinished()]
+        partition = self.referee.scheduler._partitions.get(PARTITION)
+        held = partition.held if partition is not None else [0] * 4
+        assert held == [queues.count(queue) for queue in range(4)]
 
     def teardown(self) -> None:
         """Every job that is left is started or given back once everybody answers."""

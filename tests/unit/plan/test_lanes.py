@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -96,6 +97,19 @@ def test_a_queue_is_that_of_its_place(lanes: LanePlan, provider: str, site: str)
     for kind in MessageClass:
         place = lanes.place(job(1, site, provider=provider, message_class=kind))
         assert place.queue == lane_queue(place.lane, place.partition, kind)
+
+
+@given(plans(), st.sampled_from(PROVIDERS), st.sampled_from(SITES), st.integers(0, 200))
+def test_a_job_that_comes_again_stays_where_it_was_but_for_its_queue(
+    lanes: LanePlan, provider: str, site: str, number: int
+) -> None:
+    first = lanes.place(job(number, site, provider=provider))
+    for changes in ({"attempt": 1}, {"turn": 7.0}, {"attempt": 3, "turn": 7.0}):
+        again = lanes.place(job(number, site, provider=provider, **changes))
+        kind = MessageClass.TRANSACTIONAL
+        assert again.queue == lane_queue(again.lane, again.partition, kind, again=True)
+        assert (again.queue, again.beside) == (first.beside, first.queue)
+        assert replace(again, queue=first.queue, beside=first.beside) == first
 
 
 @given(st.integers(1, 16), st.integers(1, 16), st.integers(1, 40))

@@ -22,6 +22,7 @@ from tests.support.dns_authority import DnsAuthority
 from tests.support.memory_broker import MemoryBroker
 
 TRANSACTIONAL = lane_queue("default", 0, "transactional")
+AGAIN = lane_queue("default", 0, "transactional", again=True)
 BULK = lane_queue("default", 0, "bulk")
 TEXT = b"Subject: hello\r\n\r\nbody\r\n"
 SETTINGS = Settings.model_validate(

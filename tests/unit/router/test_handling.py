@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from shared.broker.interface import Outgoing
 from shared.broker.parking import DETAIL, QUEUE, REASON
-from shared.broker.topology import ACCEPTED, DUE, PARKED, build_topology
+from shared.broker.topology import ACCEPTED, CROWD, DUE, PARKED, build_topology
 from shared.messages.codec import decode, encode
 from shared.messages.ids import job_id
 from shared.messages.model import AcceptedMail, Event, MessageClass, Recipient
@@ -17,7 +18,17 @@ from shared.plan.lanes import LanePlan
 from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitsSettings
-from tests.unit.router.rig import BULK, SETTINGS, TEXT, TRANSACTIONAL, Rig, job_in, mail, sample
+from tests.unit.router.rig import (
+    AGAIN,
+    BULK,
+    SETTINGS,
+    TEXT,
+    TRANSACTIONAL,
+    Rig,
+    job_in,
+    mail,
+    sample,
+)
 
 
 async def test_mail_with_a_static_route_becomes_a_job_in_its_lane(rig: Rig) -> None:
@@ -74,6 +85,30 @@ async def test_a_job_that_is_due_takes_the_way_of_today(rig: Rig) -> None:
     (message,) = await rig.route(due)
     job = job_in(message)
     assert (job.id, job.attempt, job.static) == (due.id, 1, True)
+
+
+@pytest.mark.parametrize("due", [DUE, CROWD])
+@pytest.mark.parametrize("changes", [{"attempt": 1}, {"turn": 2000.0}])
+async def test_a_job_that_comes_again_goes_where_none_waits_that_comes_first(
+    rig: Rig, due: str, changes: dict[str, float]
+) -> None:
+    (first,) = await rig.route(mail("a@static.test"))
+    again = msgspec.structs.replace(job_in(first), **changes)
+    await rig.broker.publish(Outgoing(due, encode(again), again.id))
+    (_, message) = await rig.successors(2, 2)
+    assert (message.queue, message.message_id) == (AGAIN, again.id)
+
+
+async def test_what_waits_for_its_portion_goes_back_when_the_router_drains(rig: Rig) -> None:
+    (first,) = await rig.route(mail("a@static.test"))
+    jobs = [msgspec.structs.replace(job_in(first), id=f"job{n}", attempt=1) for n in range(50)]
+    await asyncio.gather(
+        *(rig.broker.publish(Outgoing(CROWD, encode(job), job.id)) for job in jobs)
+    )
+    await rig.router.drain()
+    places = [m.message_id for queue in (AGAIN, CROWD) for m in rig.broker.waiting(queue)]
+    assert sorted(places) == sorted(job.id for job in jobs)
+    await rig.start()
 
 
 async def test_trouble_that_lasts_too_long_is_reported(rig: Rig) -> None:

@@ -13,7 +13,7 @@ from shared.broker.topology import DUE, build_topology, lane_queue
 from shared.messages.codec import encode
 from shared.messages.model import Content, DeliveryJob, MailExchanger, Recipient
 from tests.support.memory_broker import MemoryBroker
-from tests.unit.router.rig import TEXT, TRANSACTIONAL, Rig, job_in, sample
+from tests.unit.router.rig import AGAIN, TEXT, Rig, job_in, sample
 
 OLD = lane_queue("old", 2, "transactional")
 FORMER = build_topology([1000], {"default": 1, "old": 3})
@@ -44,7 +44,7 @@ async def test_a_job_of_a_lane_that_is_gone_is_routed_under_the_plan_of_today(ri
     rig.broker.elapse()
     (_, routed) = await rig.successors(1, 2)
     again = job_in(routed)
-    assert (routed.queue, again.id, again.attempt) == (TRANSACTIONAL, "job", 3)
+    assert (routed.queue, again.id, again.attempt) == (AGAIN, "job", 3)
     assert (again.site, again.exchangers[0].host) == ("mail.mx.test", "mail.mx.test")
     assert rig.broker.waiting(OLD) == []
 

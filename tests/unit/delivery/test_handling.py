@@ -1,0 +1,64 @@
+"""What the worker is told of a job besides what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from services.delivery.decisions import AGAIN
+from services.delivery.handling import Handling
+from services.delivery.placing import Placing, queues_of
+from services.delivery.pool import Pool
+from services.delivery.work import Work
+from shared.broker.interface import Outgoing
+from shared.content.store import open_store
+from shared.messages.codec import encode
+from shared.messages.model import Content, DeliveryJob, MailExchanger, MessageClass, Recipient
+from shared.settings.model import ContentStoreSettings, Settings
+from shared.settings.shaping import LaneSettings
+from tests.support.memory_broker import MemoryBroker
+
+
+class Collector:
+    """In place of the pool."""
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+
+    def submit(self, work: Work) -> None:
+        self.works.append(work)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("kind", list(MessageClass))
+async def test_a_job_counts_for_the_queue_it_came_from(
+    tmp_path: Path, kind: MessageClass, again: bool
+) -> None:
+    settings = Settings(
+        content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
+        lanes=(LaneSettings(name="default", partitions=1),),
+    )
+    placing, collector, broker = Placing(settings), Collector(), MemoryBroker()
+    handling = Handling(settings, open_store(settings.content_store), placing)
+    handling.attach(cast("Pool", collector))
+    (partition,) = placing.partitions()
+    queue = next(name for name in queues_of(partition, again=again) if kind.value in name)
+    broker.consume(queue, 1, handling.handle)
+    job = DeliveryJob(
+        id="job",
+        mail_id="mail",
+        accepted_at=1.0,
+        reverse_path="s@a.test",
+        recipients=(Recipient("r@b.test"),),
+        content=Content(3, memoryview(b"x\r\n")),
+        destination="b.test",
+        exchangers=(MailExchanger(10, "mx.b.test", 25),),
+        site="mx.b.test",
+        message_class=kind,
+    )
+    await broker.publish(Outgoing(queue, encode(job), job.id))
+    (work,) = collector.works
+    assert work.queue == (kind is MessageClass.TRANSACTIONAL) + AGAIN * again
+    await broker.close()
