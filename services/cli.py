@@ -32,8 +32,16 @@ LaneOption = Annotated[
 
 
 @app.command()
-def ingress(config: ConfigOption = None) -> None:
+def ingress(
+    config: ConfigOption = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share the addresses.")] = 1,
+) -> None:
     """Accept mail over SMTP."""
+    if processes > 1:
+        from services.run import run_ingress
+
+        raise typer.Exit(run_ingress(config, processes))
+
     from services.ingress.main import build
     from shared.service import run_service
 

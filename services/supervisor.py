@@ -61,6 +61,11 @@ class Supervisor:
         """Begin to stop; `run` returns when all children have ended."""
         self._stop.set()
 
+    def hang_up(self) -> None:
+        """Pass SIGHUP on: each child reads its files again."""
+        for process in self._running.values():
+            process.send_signal(signal.SIGHUP)
+
     async def run(self) -> int:
         """Run; 0 when all children ended well after `stop`, 1 when one did not or had to be killed.
 

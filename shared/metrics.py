@@ -46,6 +46,9 @@ refused_messages = Counter(
     "postroad_refused_messages", "Transactions or commands refused, by reason.", ["reason"]
 )
 sessions = Gauge("postroad_ingress_sessions", "SMTP sessions that are open.")
+ingress_overloaded = Gauge(
+    "postroad_ingress_overloaded", "1 while new sessions and mails are put off for load."
+)
 publish_seconds = TalliedHistogram(
     "postroad_publish_seconds", "From publish to its confirm.", SECONDS
 ).labels()

@@ -198,7 +198,7 @@ class Handling:
     def _forward(self, work: Work, following: Successors, tell: Callable[[], None]) -> None:
         # custody: retry, notification and parked job are durable before this job is settled.
         delivery = work.delivery
-        future = delivery.forward(following.messages)
+        future = delivery.forward(following.messages, lasting=following.ended)
         self._track(future)
 
         def moved(done: asyncio.Future[None]) -> None:
@@ -254,7 +254,9 @@ class Handling:
         body = encode(msgspec.structs.replace(job, turn=turn))
         # custody: the job waits in its step, durably, before it is settled here.
         due = CROWD if work.crowd else DUE
-        future = work.delivery.forward([Outgoing(due, body, job.id, delay_ms=delay_ms)])
+        future = work.delivery.forward(
+            [Outgoing(due, body, job.id, delay_ms=delay_ms)], lasting=False
+        )
         self._track(future)
         # At once: it may come again before the broker's confirm of this has been seen.
         self._held.pop(key_of(job), None)

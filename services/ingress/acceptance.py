@@ -24,12 +24,21 @@ from shared.broker.interface import Broker, Outgoing, Refused, Unroutable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentStore, ContentUnavailable, blob_name
 from shared.logs import clip, get_logger, log_event
+from shared.mail.text import folded, has_long_line
 from shared.mail.trace import Hop, protocol, received_line
 from shared.messages.codec import encode
 from shared.messages.ids import mail_id
 from shared.messages.model import AcceptedMail, Content, DsnWishes, Event, Recipient
 from shared.smtp.parameters import Body
-from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply, queued
+from shared.smtp.server_replies import (
+    BLOCKED,
+    LONG_LINE,
+    MAIL_LOOP,
+    NUL_IN_CONTENT,
+    TROUBLE,
+    ServerReply,
+    queued,
+)
 
 STORE_TIMEOUT = 60.0
 """Seconds a content may take to reach the store; the client waits ten minutes for its reply."""
@@ -75,9 +84,14 @@ class Acceptance:
         """Take a mail. Returns the reply, or None when `answer` gets it, on a later turn."""
         if self._broker.blocked:
             return BLOCKED
+        if transaction.parameters.body is not Body.BINARY_MIME and has_long_line(content):
+            if not dialogue.rules.folds_long_lines:
+                return LONG_LINE
+            content = folded(content)
         inspected = inspect(content)
-        if inspected.looping:
-            return MAIL_LOOP
+        refusal = _unfit(inspected, transaction)
+        if refusal is not None:
+            return refusal
         try:
             refusal = self._take(dialogue, transaction, inspected, answer)
         except Exception as error:
@@ -169,6 +183,13 @@ class Acceptance:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _unfit(inspected: Inspected, transaction: Transaction) -> ServerReply | None:
+    if inspected.looping:
+        return MAIL_LOOP
+    is_binary = transaction.parameters.body is Body.BINARY_MIME
+    return NUL_IN_CONTENT if not is_binary and b"\0" in inspected.content else None
 
 
 def _log_failure(identity: str, error: BaseException) -> None:

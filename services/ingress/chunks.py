@@ -31,6 +31,11 @@ class Chunk:
         self._left = size
         self._content: ChunkedContent | None = None
 
+    @property
+    def received(self) -> int:
+        """Octets so far."""
+        return self.size - self._left
+
     def keep_in(self, content: ChunkedContent) -> None:
         """Its octets are wanted."""
         self._content = content

@@ -18,23 +18,28 @@ from shared.settings.load import ConfigError
 BACKLOG = 1024
 
 
-def bind_all(listeners: Iterable[ListenerSettings]) -> list[socket.socket]:
-    """A bound socket for each listener, or none at all. Raises `ConfigError`."""
+def bind_all(listeners: Iterable[ListenerSettings], *, shared: bool) -> list[socket.socket]:
+    """A bound socket for each listener, or none at all. Raises `ConfigError`.
+
+    `shared`: other processes may listen there as well, and each gets a part of the sessions.
+    """
     with ExitStack() as opened:
         sockets = [
-            opened.enter_context(bind(number, listener))
+            opened.enter_context(bind(number, listener, shared=shared))
             for number, listener in enumerate(listeners)
         ]
         opened.pop_all()
         return sockets
 
 
-def bind(number: int, listener: ListenerSettings) -> socket.socket:
+def bind(number: int, listener: ListenerSettings, *, shared: bool) -> socket.socket:
     """A bound socket that does not listen yet. Raises `ConfigError` that names the listener."""
     family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((listener.address, listener.port))

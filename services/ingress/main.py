@@ -8,7 +8,10 @@ from services.ingress.acceptance import Acceptance
 from services.ingress.authentication import Authentication
 from services.ingress.context import Context
 from services.ingress.credentials import Authenticator, load_credentials
+from services.ingress.crowding import Crowd, CrowdLimits
 from services.ingress.listener import Listener, bind_all
+from services.ingress.overload import LoadLimits, Overload
+from services.ingress.patience import PatienceLimits
 from services.ingress.policy import listener_rules
 from services.ingress.renewal import watch_certificate, watch_credentials
 from services.ingress.senders import Quotas
@@ -44,6 +47,15 @@ class Ingress:
             self._authentication = Authentication(Authenticator(users), Throttle())
             self._watches.append(watch_credentials(path, users, self._authentication.renew))
         quotas = Quotas(time.monotonic)
+        crowd = Crowd(
+            CrowdLimits(
+                ingress.max_connections_per_address,
+                ingress.max_connections_per_network,
+                ingress.connections_per_minute,
+            )
+        )
+        self._overload = Overload(LoadLimits(ingress.max_loop_lag / 1000, ingress.max_memory_bytes))
+        patience = PatienceLimits(ingress.transaction_timeout / 1000, ingress.min_data_rate)
         tls = None
         if ingress.tls:
             tls = server_context(ingress.tls)
@@ -57,6 +69,9 @@ class Ingress:
                     self._sessions,
                     self._acceptance,
                     quotas,
+                    crowd,
+                    self._overload,
+                    patience,
                     self._authentication,
                     tls,
                 ),
@@ -66,9 +81,11 @@ class Ingress:
 
     async def start(self) -> None:
         """Bind every address, then accept. Raises `ConfigError` for one that cannot be had."""
-        sockets = bind_all(self._settings.ingress.listeners)
+        ingress = self._settings.ingress
+        sockets = bind_all(ingress.listeners, shared=ingress.share_ports)
         allow_connections(self._settings.ingress.max_connections)
         self._sessions.start()
+        self._overload.start()
         for watch in self._watches:
             watch.start()
         for listener, sock in zip(self._listeners, sockets, strict=True):
@@ -92,6 +109,7 @@ class Ingress:
         await self._sessions.drain(PATIENCE * self._settings.shutdown_grace / 1000)
         await self._acceptance.wait_idle()
         self._sessions.stop()
+        self._overload.stop()
         if self._authentication is not None:
             self._authentication.close()
 

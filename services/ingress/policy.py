@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared.messages.model import MessageClass
-from shared.settings.accepting import ListenerAuth, ListenerSettings, ListenerTls
+from shared.settings.accepting import ListenerAuth, ListenerSettings, ListenerTls, LongLines
 from shared.settings.model import Settings
 from shared.settings.values import Network
 from shared.smtp.parameters import MailParameters
@@ -66,6 +66,7 @@ class Rules:
     max_message_bytes: int
     max_recipients: int
     max_mails_per_session: int
+    folds_long_lines: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
         max_message_bytes=settings.ingress.max_message_bytes,
         max_recipients=settings.ingress.max_recipients,
         max_mails_per_session=settings.ingress.max_mails_per_session,
+        folds_long_lines=settings.ingress.long_lines is LongLines.FOLD,
     )
 
 

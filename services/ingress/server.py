@@ -16,6 +16,7 @@ from services.ingress.context import Context
 from services.ingress.dialogue import Dialogue, Mode, Transaction
 from services.ingress.exchange import AuthExchange
 from services.ingress.link import Link
+from services.ingress.patience import Patience
 from services.ingress.policy import MOST_AUTH_FAILURES, User, banner, message_limit
 from shared.logs import get_logger
 from shared.smtp import server_replies as replies
@@ -62,6 +63,8 @@ class SmtpServer(AuthExchange):
         self._progress = 0
         self._auth_failures = 0
         self._entered: User | None = None
+        self._place = ""
+        self._patience = Patience(context.patience)
         self._task: asyncio.Task[None] | None = None
         self.seen = 0.0
 
@@ -73,15 +76,24 @@ class SmtpServer(AuthExchange):
         self._link = Link(cast("asyncio.Transport", transport))
         secured = transport.get_extra_info("sslcontext") is not None
         address = self._client or _address(transport.get_extra_info("peername"))
-        self._dialogue = Dialogue(
-            context.rules, address, secured, context.acceptance.blocked, context.quotas
-        )
-        if context.sessions.draining:
-            self._end(replies.SHUTTING_DOWN)
-        elif not context.sessions.add(self):
-            self._end(replies.TOO_MANY_SESSIONS)
+        self._dialogue = Dialogue(context.rules, address, secured, context.blocked, context.quotas)
+        refusal = self._refuse(address)
+        if refusal is not None:
+            self._end(refusal)
         else:
             self._link.write(banner(context.rules).wire)
+
+    def _refuse(self, address: str) -> ServerReply | None:
+        context = self._context
+        if context.sessions.draining:
+            return replies.SHUTTING_DOWN
+        if context.overload.active:
+            return replies.OVERLOADED
+        if not self._dialogue.trusted:
+            if not context.crowd.enter(address, context.sessions.now):
+                return replies.TOO_MANY_OF_PLACE
+            self._place = address
+        return None if context.sessions.add(self) else replies.TOO_MANY_SESSIONS
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone. A mail that is being stored goes on without it."""
@@ -89,6 +101,9 @@ class SmtpServer(AuthExchange):
         self._content = None
         self._holds |= _CLOSED
         self._context.sessions.remove(self)
+        if self._place:
+            self._context.crowd.leave(self._place)
+            self._place = ""
         if self._entered is not None:
             self._context.quotas.leave(self._entered)
             self._entered = None
@@ -134,6 +149,10 @@ class SmtpServer(AuthExchange):
             self._link.abort()
         elif not self._holds & (_STORING | _TLS):
             self._end(replies.IDLE_TOO_LONG)
+
+    def is_slow(self, now: float) -> bool:
+        """Whether transaction or content take too long."""
+        return self._patience.is_over(now, self._dialogue.transaction, self._content)
 
     def drain(self, patience_over: bool) -> None:
         """End now if nothing is under way; else `_run` does after the transaction."""

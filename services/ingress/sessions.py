@@ -21,7 +21,10 @@ class Session(Protocol):
     seen: float
 
     def time_out(self) -> None:
-        """The client was idle for too long."""
+        """The client was idle for too long, or too slow."""
+
+    def is_slow(self, now: float) -> bool:
+        """Whether what is under way takes too long; asked from time to time."""
 
     def drain(self, patience_over: bool) -> None:
         """End now if nothing is under way, else after the transaction.
@@ -100,5 +103,6 @@ class Sessions:
         self._schedule()
         # `seen` may be older than what was seen by one interval; nobody is ended early.
         oldest = self.now - self._timeout - self._interval
-        for session in [session for session in self._open if session.seen < oldest]:
-            session.time_out()
+        for session in tuple(self._open):
+            if session.seen < oldest or session.is_slow(self.now):
+                session.time_out()

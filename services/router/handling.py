@@ -201,7 +201,7 @@ class Router:
 
     def _forward(self, delivery: Delivery, parent: DeliveryJob, plan: Plan) -> None:
         # custody: jobs, notification and parked copies are durable before the message is settled.
-        forwarded = delivery.forward(plan.messages)
+        forwarded = delivery.forward(plan.messages, lasting=plan.ended)
         forwarded.add_done_callback(partial(self._forwarded, parent, plan))
 
     def _forwarded(self, parent: DeliveryJob, plan: Plan, future: asyncio.Future[None]) -> None:

@@ -68,7 +68,7 @@ class LeftOvers:
         metrics.in_flight.inc()
         again = Outgoing(DUE, delivery.body, delivery.message_id, delay_ms=WAIT_STEPS_MS[0])
         # custody: the job is durable on its way to the router before it leaves the old queue.
-        moved = delivery.forward([again])
+        moved = delivery.forward([again], lasting=False)
         self._moving.add(moved)
         moved.add_done_callback(self._moved)
 

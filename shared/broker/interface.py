@@ -92,8 +92,13 @@ class Delivery(Protocol):
     def reject(self, reason: ParkReason, detail: str = "") -> asyncio.Future[None]:
         """Move to the parking queue with the reason in its headers, durably; then settle."""
 
-    def forward(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
+    def forward(
+        self, successors: Sequence[Outgoing], *, lasting: bool = True
+    ) -> asyncio.Future[None]:
         """Publish all `successors` durably, then settle this message: custody moves on.
+
+        A move that is not `lasting` may be undone as a whole by a power cut, on the embedded
+        broker, with all that came after it: enough where nothing outside depends on it.
 
         Troubles of the broker are retried with backoff for as long as this delivery is ours.
         The future ends when custody has moved, or with `Unavailable` when the delivery was lost

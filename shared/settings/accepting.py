@@ -38,6 +38,13 @@ class ListenerAuth(StrEnum):
     REQUIRED = "required"
 
 
+class LongLines(StrEnum):
+    """What becomes of a content with a line that is longer than the standard permits."""
+
+    REFUSE = "refuse"
+    FOLD = "fold"
+
+
 class ListenerSettings(Section):
     """One address that accepts SMTP."""
 
@@ -99,6 +106,11 @@ class IngressSettings(Section):
         ),
         description="Addresses to listen on, each with its own rules.",
     )
+    share_ports: bool = Field(
+        False,
+        description="Let other processes listen on the same addresses (`SO_REUSEPORT`); "
+        "`postroad ingress --processes` sets it.",
+    )
     tls: TlsSettings | None = Field(None, description="Needed by listeners with TLS.")
     credentials_file: Path | None = Field(
         None, description="YAML list of users with argon2 hashes (`postroad hash-password`)."
@@ -107,6 +119,11 @@ class IngressSettings(Section):
         26_214_400,
         json_schema_extra=in_units("octets"),
         description="Announced by SIZE; a larger message is refused with 552.",
+    )
+    long_lines: LongLines = Field(
+        LongLines.REFUSE,
+        description="Lines of more than 998 octets (RFC 5322, 2.1.1): `refuse` the mail, or `fold` "
+        "them, which breaks signatures that cover them.",
     )
     max_mails_per_session: Annotated[int, Field(ge=1)] = Field(
         10_000,
@@ -122,6 +139,40 @@ class IngressSettings(Section):
         10_000,
         json_schema_extra=in_units("sessions"),
         description="Sessions at once; further ones get 421.",
+    )
+    max_connections_per_address: Annotated[int, Field(ge=1)] = Field(
+        500,
+        json_schema_extra=in_units("sessions"),
+        description="Sessions at once of one address (IPv4) or /64 (IPv6). Relay networks have no "
+        "such limit. Behind a balancer that hides addresses all clients are one.",
+    )
+    max_connections_per_network: Annotated[int, Field(ge=1)] = Field(
+        2000,
+        json_schema_extra=in_units("sessions"),
+        description="Sessions at once of one /24 (IPv4) or /48 (IPv6), likewise.",
+    )
+    connections_per_minute: Annotated[int, Field(ge=1)] = Field(
+        3000,
+        json_schema_extra=in_units("sessions"),
+        description="New sessions a minute of one address (IPv4) or /64 (IPv6), likewise.",
+    )
+    transaction_timeout: Duration = Field(
+        parse_duration_ms("30m"),
+        description="From MAIL to the end of the content; then the session is ended.",
+    )
+    min_data_rate: Annotated[int, Field(ge=0)] = Field(
+        100,
+        json_schema_extra=in_units("octets a second"),
+        description="A content that comes more slowly, after 30 s, ends its session; 0: none does.",
+    )
+    max_loop_lag: Duration = Field(
+        parse_duration_ms("1s"),
+        description="When the process is late by more, new sessions get 421 and new mails 452.",
+    )
+    max_memory_bytes: Annotated[int, Field(ge=0)] = Field(
+        0,
+        json_schema_extra=in_units("octets"),
+        description="Likewise when the process has more in memory; 0: no limit.",
     )
     command_timeout: Duration = Field(
         parse_duration_ms("5m"),

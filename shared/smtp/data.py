@@ -16,6 +16,9 @@ END = b"\r\n.\r\n"
 _STUFFED = b"\r\n."
 _TERMINATOR = 3
 """Octets of `.CRLF`; the CRLF before it belongs to the content (RFC 5321, 4.1.1.4)."""
+_LARGE = 32_768
+_FEW_DOTS = 200
+"""A large block is base64 as a rule: dots are rare, and found a hundred times faster than CRLFs."""
 _PIECES = 256
 """Blocks that are joined into one: a drip of single octets must not cost a bytes object each."""
 
@@ -53,8 +56,8 @@ class DataReader:
         self._newlines = io.IncrementalNewlineDecoder(None, translate=False)
 
     @property
-    def size(self) -> int:
-        """Octets received so far."""
+    def received(self) -> int:
+        """Octets so far."""
         return self._size
 
     def feed(self, received: bytes) -> bytes | None:
@@ -89,7 +92,7 @@ class DataReader:
         if found >= 0:
             return found + len(END) - len(self._tail)
         self._stuffed = self._stuffed or _STUFFED in seam
-        found = received.find(_STUFFED)
+        found = _find_stuffed(received)
         if found < 0 or received.startswith(END, found):
             return found if found < 0 else found + len(END)
         self._stuffed = True
@@ -116,3 +119,15 @@ class DataReader:
         if len(self._pieces[-1]) < _TERMINATOR:
             self._pieces = [b"".join(self._pieces)]
         self._pieces[-1] = self._pieces[-1][:-_TERMINATOR]
+
+
+def _find_stuffed(block: bytes) -> int:
+    """Where a line begins with a dot, or -1."""
+    if len(block) < _LARGE:
+        return block.find(_STUFFED)
+    at = block.find(b".")
+    for _ in range(_FEW_DOTS):
+        if at < 0 or block[max(at - 2, 0) : at] == b"\r\n":
+            return at - 2 if at >= 0 else at
+        at = block.find(b".", at + 1)
+    return block.find(_STUFFED, at - 2) if at >= 0 else at

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from services.ingress.acceptance import Acceptance
 from services.ingress.context import Context
+from services.ingress.crowding import Crowd, CrowdLimits
+from services.ingress.overload import LoadLimits, Overload
 from services.ingress.policy import listener_rules
 from services.ingress.senders import Quotas
 from services.ingress.server import SmtpServer
@@ -65,6 +67,8 @@ async def talk(blocks: list[bytes]) -> tuple[bytes, list[AcceptedMail]]:
         sessions=Sessions(limit=10, timeout=60),
         acceptance=Acceptance(broker, MemoryStore([]), 65536, lambda: 0.0, lambda n: b"\0" * n),
         quotas=Quotas(lambda: 0.0),
+        crowd=Crowd(CrowdLimits(9, 9, 9)),
+        overload=Overload(LoadLimits(1.0, 0)),
     )
     session = SmtpServer(context)
     transport = MemoryTransport(session)

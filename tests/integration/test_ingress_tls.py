@@ -92,7 +92,7 @@ async def test_implicit_tls(site: Site) -> None:
             ) as client:
                 client.login("bob", "pass word")
                 client.sendmail(
-                    "a@b.test", ["c@d.test"], b"Subject: x\r\n\r\n" + b"x" * 300_000 + b"\r\n"
+                    "a@b.test", ["c@d.test"], b"Subject: x\r\n\r\n" + b"x\r\n" * 100_000
                 )
 
         await in_thread(work)

@@ -156,7 +156,9 @@ class KillingDelivery:
     def reject(self, reason: ParkReason, detail: str = "") -> asyncio.Future[None]:
         return self._inner.reject(reason, detail)
 
-    def forward(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
+    def forward(
+        self, successors: Sequence[Outgoing], *, lasting: bool = True
+    ) -> asyncio.Future[None]:
         if not successors:
             self._executioner.reach(Point.SETTLING)
         else:
@@ -165,7 +167,7 @@ class KillingDelivery:
                 return self._publish_and_die(successors[:1])
             if self._executioner.at(Point.SUCCESSORS_CONFIRMED):
                 return self._publish_and_die(successors)
-        return self._inner.forward(successors)
+        return self._inner.forward(successors, lasting=lasting)
 
     def _publish_and_die(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
         confirms = [self._broker.publish(successor) for successor in successors]

@@ -74,7 +74,9 @@ class MemoryDelivery:
         headers = parking_headers(self.headers, self.queue, reason, detail)
         return self.forward([Outgoing(PARKED, self.body, self.message_id, headers=headers)])
 
-    def forward(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
+    def forward(
+        self, successors: Sequence[Outgoing], *, lasting: bool = True
+    ) -> asyncio.Future[None]:
         done = asyncio.get_running_loop().create_future()
         if self.settled:
             done.set_result(None)

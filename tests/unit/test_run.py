@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from services.run import DELIVERY_PORT, local_places, plan_children
+from services.run import DELIVERY_PORT, local_places, plan_children, run_ingress
 from services.supervisor import LONGEST_BACKOFF, backoff
-from shared.settings.load import load_settings
+from shared.settings.load import ConfigError, load_settings
 
 
 def test_queues_and_contents_lie_under_var_when_nothing_is_configured() -> None:
@@ -50,3 +50,11 @@ def test_further_delivery_workers_have_ports_of_their_own() -> None:
 def test_backoff_doubles_up_to_its_limit() -> None:
     assert [backoff(lives) for lives in (0, 1, 2)] == [0.5, 1.0, 2.0]
     assert backoff(1000) == LONGEST_BACKOFF
+
+
+def test_ingress_processes_need_ports_that_can_be_shared(tmp_path: Path) -> None:
+    config = tmp_path / "postroad.yaml"
+    listener = "{address: 127.0.0.1, port: 0, tls: none, auth: none, relay_networks: [127.0.0.0/8]}"
+    config.write_text(f"ingress: {{listeners: [{listener}]}}\n")
+    with pytest.raises(ConfigError, match=r"^ingress\.listeners\.0\.port: 0 cannot be shared"):
+        run_ingress(config, 2)

@@ -106,7 +106,9 @@ class AmqpDelivery:
             moved.add_done_callback(partial(_parked, reason))
         return moved
 
-    def forward(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
+    def forward(
+        self, successors: Sequence[Outgoing], *, lasting: bool = True
+    ) -> asyncio.Future[None]:
         """Publish all, confirmed, then acknowledge.
 
         Raises ValueError for a delay that is not declared; the message is then still ours.

@@ -103,7 +103,9 @@ class EmbeddedDelivery:
         self._outbox.soon()
         return done
 
-    def forward(self, successors: Sequence[Outgoing]) -> asyncio.Future[None]:
+    def forward(
+        self, successors: Sequence[Outgoing], *, lasting: bool = True
+    ) -> asyncio.Future[None]:
         """Store all successors and remove this message in one transaction: never both, never none.
 
         Raises ValueError for a delay that is not declared; the message is then still ours.
@@ -120,7 +122,7 @@ class EmbeddedDelivery:
             return done
         self._settled = True
         # custody: the writer stores the successors and deletes this message in one commit.
-        self._outbox.batch.posts.append(Post(rows, done, time.perf_counter(), self._id))
+        self._outbox.batch.posts.append(Post(rows, done, time.perf_counter(), self._id, lasting))
         self._outbox.soon()
         return done
 

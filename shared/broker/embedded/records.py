@@ -64,12 +64,16 @@ class Subscription:
 
 @dataclass(slots=True, eq=False)
 class Post:
-    """Rows to store in one transaction, and the message they succeed, which leaves in the same."""
+    """Rows to store in one transaction, and the message they succeed, which leaves in the same.
+
+    Without `lasting` nobody waits for the disk: what was before is still there if it is undone.
+    """
 
     rows: list[Row]
     done: asyncio.Future[None]
     started: float
     predecessor: int | None = None
+    lasting: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -129,7 +133,7 @@ class Batch:
 
     def durable(self) -> bool:
         """Whether somebody waits for its commit to be safe from a power cut."""
-        return bool(self.posts or self.parks)
+        return bool(self.parks) or any(post.lasting for post in self.posts)
 
     def settlements(self) -> list[int]:
         """The ids of all messages that leave our hands."""

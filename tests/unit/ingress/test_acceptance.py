@@ -125,7 +125,7 @@ async def test_250_is_withheld_until_the_confirm(bench: Bench) -> None:
 
 
 async def test_a_large_content_is_stored_before_it_is_named(bench: Bench) -> None:
-    content = b"Subject: x\r\n\r\n" + b"x" * INLINE_MAX + b"\r\n"
+    content = b"Subject: x\r\n\r\n" + b"x\r\n" * INLINE_MAX
     assert (await bench.accept(content)).code == 250
     assert bench.happened == ["stored", "published"]
     mail = bench.mail()
@@ -153,7 +153,7 @@ async def test_trouble_of_the_broker_is_ours_and_not_told(
 @pytest.mark.parametrize("error", [ContentUnavailable("disk"), ValueError("a bug"), TimeoutError()])
 async def test_what_cannot_be_stored_is_not_published(bench: Bench, error: Exception) -> None:
     bench.store.error = error
-    assert await bench.accept(b"x" * 2000 + b"\r\n") is TROUBLE
+    assert await bench.accept(b"x\r\n" * 2000) is TROUBLE
     assert bench.happened == []
     assert bench.broker.published == []
 
@@ -171,7 +171,7 @@ async def test_a_blob_goes_only_if_no_message_can_name_it(
     bench: Bench, error: PublishError, left: int
 ) -> None:
     bench.broker.fail(error)
-    assert await bench.accept(b"x" * 2000 + b"\r\n") is TROUBLE
+    assert await bench.accept(b"x\r\n" * 2000) is TROUBLE
     for _ in range(3):
         await asyncio.sleep(0)
     assert len(bench.store.blobs) == left

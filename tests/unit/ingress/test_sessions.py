@@ -18,6 +18,9 @@ class Probe:
     def time_out(self) -> None:
         self.timed_out.set()
 
+    def is_slow(self, now: float) -> bool:
+        return False
+
     def drain(self, patience_over: bool) -> None:
         self.drained.append(patience_over)
         if patience_over or not self.busy:

@@ -59,13 +59,23 @@ def test_a_bare_line_end_is_a_fault_found_after_the_true_end(content: bytes) -> 
     assert read(content + b".\r\nNOOP\r\n") == (DataFault.BARE_LINE_END, b"NOOP\r\n")
 
 
+LARGE = b"x" * 40_000 + b"\r\n"
+
+
+@given(st.lists(st.sampled_from([b"a.b", b".", b"..", b"", b"." * 150, b"x."]), max_size=12))
+def test_dots_in_a_large_block_are_found_however_many_there_are(lines: list[bytes]) -> None:
+    content = LARGE + b"".join(line + b"\r\n" for line in lines)
+    assert read(stuffed(content) + b"NOOP\r\n", limit=100_000) == (content, b"NOOP\r\n")
+    assert read(stuffed(content)[:-1], b"\nNOOP\r\n", limit=100_000) == (content, b"NOOP\r\n")
+
+
 def test_a_large_content_is_read_to_its_end_and_not_kept() -> None:
     reader = DataReader(1000)
     for _ in range(50):
         assert reader.feed(b"x" * 100 + b"\r\n") is None
     assert reader.feed(b".\r\nNOOP\r\n") == b"NOOP\r\n"
     assert reader.result() is DataFault.TOO_LARGE
-    assert reader.size > 5000
+    assert reader.received > 5000
 
 
 def test_the_limit_counts_the_content_without_stuffed_dots() -> None:
