@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 import select
 import sys
 from collections.abc import Callable, MutableMapping
@@ -27,11 +26,6 @@ from shared.settings.model import LoggingSettings
 
 LONGEST_TEXT = 512
 """Characters of one value from outside that a line may carry."""
-
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
-"""Controls (C0, DEL, C1), invisible and direction-changing characters, lone surrogates."""
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
@@ -200,10 +194,16 @@ def to_json(value: Any) -> bytes:
 
 
 def escape(text: str) -> str:
-    r"""`text` with each character that a terminal might obey written as `\u001b`."""
+    r"""`text` with each character that a terminal might obey or hide written as `\u001b`."""
     if text.isprintable():
         return text
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return "".join(mark if mark.isprintable() else _written(mark) for mark in text)
+
+
+def _written(mark: str) -> str:
+    """As JSON writes it: beyond U+FFFF in two halves."""
+    octets = mark.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{octets[at : at + 2].hex()}" for at in range(0, len(octets), 2))
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:

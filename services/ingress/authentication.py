@@ -30,6 +30,13 @@ class Authentication:
         await asyncio.sleep(delay)
         return None
 
+    def by_certificate(self, names: Iterable[str], username: bytes, address: str) -> User | None:
+        """The user whom a verified certificate means; a wrong one is counted, not delayed."""
+        user = self._authenticator.by_certificate(names, username)
+        if user is None:
+            get_logger().warning("authentication failed", client=address, certificate=[*names])
+        return user
+
     def renew(self, credentials: Iterable[Credential]) -> None:
         """Know these users, and no others, from now on."""
         self._authenticator.renew(credentials)

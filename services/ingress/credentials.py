@@ -16,10 +16,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import argon2
 from argon2.exceptions import Argon2Error, InvalidHash
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
 from services.ingress.policy import User
 from services.ingress.senders import parse_senders
@@ -40,7 +41,10 @@ class Credential(Section):
     """One entry of the credentials file."""
 
     username: str = Field(min_length=1, max_length=255)
-    password_hash: str = Field(validation_alias=AliasChoices("password_hash", "hash"), repr=False)
+    password_hash: str = Field(
+        default="", validation_alias=AliasChoices("password_hash", "hash"), repr=False
+    )
+    certificates: tuple[str, ...] = ()
     tenant: str = "default"
     message_class: MessageClass | None = None
     senders: tuple[str, ...] | None = None
@@ -59,10 +63,17 @@ class Credential(Section):
     @classmethod
     def _is_argon2(cls, text: str) -> str:
         try:
-            argon2.extract_parameters(text)
+            if text:
+                argon2.extract_parameters(text)
         except InvalidHash:
             raise ValueError("not an argon2 hash (see postroad hash-password)") from None
         return text
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> Self:
+        if not (self.password_hash or self.certificates):
+            raise ValueError("give password_hash or certificates")
+        return self
 
 
 def hash_password(password: str) -> str:
@@ -79,10 +90,15 @@ def load_credentials(path: Path) -> tuple[Credential, ...]:
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{SETTING}: {path}: must be a list of users")
     credentials: dict[str, Credential] = {}
+    certificates: set[str] = set()
     for number, entry in enumerate(entries, 1):
         credential = _credential(f"{SETTING}: {path}: entry {number}", entry)
         if credential.username in credentials:
             raise ConfigError(f"{SETTING}: {path}: entry {number}: the username comes twice")
+        for name in credential.certificates:
+            if name.lower() in certificates:
+                raise ConfigError(f"{SETTING}: {path}: entry {number}: {name} comes twice")
+            certificates.add(name.lower())
         credentials[credential.username] = credential
     return tuple(credentials.values())
 
@@ -110,8 +126,12 @@ class Authenticator:
     def renew(self, credentials: Iterable[Credential]) -> None:
         """Know these users, and no others, from now on. Sessions that are open stay."""
         self._credentials = {credential.username: credential for credential in credentials}
+        hashes = [each.password_hash for each in self._credentials.values() if each.password_hash]
         # An unknown user costs a check of this hash, so that the time tells nothing.
-        self._decoy = next(iter(self._credentials.values())).password_hash
+        self._decoy = hashes[0] if hashes else hash_password(secrets.token_hex())
+        self._by_certificate = {
+            name.lower(): each for each in self._credentials.values() for name in each.certificates
+        }
         self._remembered: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     async def check(self, username: bytes, password: bytes) -> User | None:
@@ -123,13 +143,21 @@ class Authenticator:
         correct = await asyncio.get_running_loop().run_in_executor(
             self._threads,
             _verify,
-            credential.password_hash if credential else self._decoy,
+            (credential.password_hash if credential else "") or self._decoy,
             password,
         )
-        if credential is None or not correct:
+        if credential is None or not credential.password_hash or not correct:
             return None
         self._remember(name, password)
         return _user(credential)
+
+    def by_certificate(self, names: Iterable[str], username: bytes) -> User | None:
+        """The user whom one of the names in a certificate means, `username` empty for whoever."""
+        for name in names:
+            credential = self._by_certificate.get(name)
+            if credential is not None and username in {b"", credential.username.encode()}:
+                return _user(credential)
+        return None
 
     def close(self) -> None:
         """End the threads."""

@@ -61,7 +61,7 @@ class Transaction:
 class Dialogue:
     """The state of one session; `blocked` tells whether mail can be stored now.
 
-    `quotas` counts what users send.
+    `quotas` counts what users send. `certificate_names` are those in a client's certificate.
     """
 
     __slots__ = (
@@ -73,6 +73,7 @@ class Dialogue:
         "address",
         "auth_argument",
         "blocked",
+        "certificate_names",
         "chunk",
         "client_name",
         "extended",
@@ -113,6 +114,7 @@ class Dialogue:
         self.trusted = policy.may_relay_from(self.rules, self.address)
         self.transaction: Transaction | None = None
         self.auth_argument: tuple[str, ...] = ()
+        self.certificate_names: tuple[str, ...] = ()
 
     def command(self, line: bytes) -> ServerReply | None:
         """Carry out one command; returns its reply, None where AUTH or a chunk is to give it.
@@ -177,7 +179,8 @@ class Dialogue:
     def _ehlo(self, argument: bytes) -> ServerReply:
         self._hello(argument)
         self.extended = True
-        return self._idle(policy.ehlo(self.rules, self.secured, self.user is not None))
+        known, certified = self.user is not None, bool(self.certificate_names)
+        return self._idle(policy.ehlo(self.rules, self.secured, known, certified))
 
     def _helo(self, argument: bytes) -> ServerReply:
         self._hello(argument)
@@ -318,7 +321,7 @@ class Dialogue:
         if refusal is not None:
             return refusal
         self.auth_argument = parse_auth(argument)
-        if self.auth_argument[0] not in policy.MECHANISMS:
+        if self.auth_argument[0] not in policy.mechanisms(bool(self.certificate_names)):
             return replies.AUTH_MECHANISM
         self.mode = Mode.AUTH
         return None

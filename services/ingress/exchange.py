@@ -8,13 +8,19 @@ ask for stay in our reader, so nothing has to be taken back.
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, Session
 
 from shared.smtp.errors import ProtocolError
 from shared.smtp.lines import EXTENDED_LIMIT, LineFault, LineReader
-from shared.smtp.server_replies import AUTH_LINE_TOO_LONG, BARE_LINE_END
+from shared.smtp.server_replies import (
+    AUTH_CANCELLED,
+    AUTH_LINE_TOO_LONG,
+    AUTH_SYNTAX,
+    BARE_LINE_END,
+)
 
 
 class AuthExchange(SMTP):
@@ -48,6 +54,23 @@ class AuthExchange(SMTP):
             del self._reader  # it was ourselves
         presented: LoginPassword | None = result.auth_data
         return presented
+
+    async def external(self, arguments: tuple[str, ...]) -> bytes:
+        """Whom the client wants to be by EXTERNAL, empty for whoever its certificate means.
+
+        Raises `ProtocolError`.
+        """
+        if len(arguments) > 1:
+            response = arguments[1].encode("latin-1").replace(b"=", b"", arguments[1] == "=")
+        else:
+            self.write(b"334 \r\n")
+            response = await self.readline()
+        if response == b"*":
+            raise ProtocolError(AUTH_CANCELLED)
+        try:
+            return base64.b64decode(response, validate=True)
+        except ValueError:
+            raise ProtocolError(AUTH_SYNTAX) from None
 
     def wake_exchange(self) -> None:
         """Octets have come."""

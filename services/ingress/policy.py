@@ -44,6 +44,7 @@ class Senders(Protocol):
 
 
 MECHANISMS = ("PLAIN", "LOGIN")
+EXTERNAL = "EXTERNAL"
 MOST_ERRORS = 10
 """Unknown commands and broken lines in one session."""
 MOST_IDLE_COMMANDS = 100
@@ -134,18 +135,23 @@ def helo(rules: Rules) -> ServerReply:
 
 
 @functools.lru_cache(maxsize=256)
-def ehlo(rules: Rules, secured: bool, authenticated: bool) -> ServerReply:
+def ehlo(rules: Rules, secured: bool, authenticated: bool, certified: bool = False) -> ServerReply:
     """The answer to EHLO: what is offered in this state of the session."""
-    return hello(rules.hostname, _extensions(rules, secured, authenticated))
+    return hello(rules.hostname, _extensions(rules, secured, authenticated, certified))
 
 
-def _extensions(rules: Rules, secured: bool, authenticated: bool) -> Iterator[str]:
+def mechanisms(certified: bool) -> tuple[str, ...]:
+    """Of AUTH; EXTERNAL for a client whose certificate was verified (RFC 4422, A)."""
+    return (*MECHANISMS, EXTERNAL) if certified else MECHANISMS
+
+
+def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: bool) -> Iterator[str]:
     yield "PIPELINING"
     yield f"SIZE {rules.max_message_bytes}"
     if check_starttls(rules, secured) is None:
         yield "STARTTLS"
     if check_auth(rules, secured, authenticated) is None:
-        yield f"AUTH {' '.join(MECHANISMS)}"
+        yield f"AUTH {' '.join(mechanisms(certified))}"
     yield "ENHANCEDSTATUSCODES"
     yield "8BITMIME"
     yield "SMTPUTF8"

@@ -17,7 +17,8 @@ from services.ingress.dialogue import Dialogue, Mode, Transaction
 from services.ingress.exchange import AuthExchange
 from services.ingress.link import Link
 from services.ingress.patience import Patience
-from services.ingress.policy import MOST_AUTH_FAILURES, User, banner, message_limit
+from services.ingress.policy import EXTERNAL, MOST_AUTH_FAILURES, User, banner, message_limit
+from services.ingress.tls import certificate_names
 from shared.logs import get_logger
 from shared.smtp import server_replies as replies
 from shared.smtp.data import DataFault, DataReader
@@ -77,11 +78,16 @@ class SmtpServer(AuthExchange):
         secured = transport.get_extra_info("sslcontext") is not None
         address = self._client or _address(transport.get_extra_info("peername"))
         self._dialogue = Dialogue(context.rules, address, secured, context.blocked, context.quotas)
+        self._know_certificate(transport)
         refusal = self._refuse(address)
         if refusal is not None:
             self._end(refusal)
         else:
             self._link.write(banner(context.rules).wire)
+
+    def _know_certificate(self, transport: asyncio.BaseTransport) -> None:
+        names = certificate_names(transport.get_extra_info("ssl_object"))
+        self._dialogue.certificate_names = names
 
     def _refuse(self, address: str) -> ServerReply | None:
         context = self._context
@@ -333,6 +339,7 @@ class SmtpServer(AuthExchange):
         assert secured is not None
         self._link = Link(secured)
         self._dialogue.start(secured=True)
+        self._know_certificate(secured)
         self.seen = self._context.sessions.now
         self._release(_TLS)
 
@@ -355,11 +362,17 @@ class SmtpServer(AuthExchange):
         """The reply to an exchange; None if it failed on the way and that was answered."""
         authentication = self._context.authentication
         assert authentication is not None
-        presented = await self.exchange(dialogue.auth_argument)
-        dialogue.auth_argument = ()
-        if presented is None:
-            return None
-        user = await authentication.decide(presented.login, presented.password, dialogue.address)
+        arguments, dialogue.auth_argument = dialogue.auth_argument, ()
+        if arguments[0] == EXTERNAL:
+            username = await self.external(arguments)
+            names = dialogue.certificate_names
+            user = authentication.by_certificate(names, username, dialogue.address)
+        else:
+            presented = await self.exchange(arguments)
+            if presented is None:
+                return None
+            login, password = presented.login, presented.password
+            user = await authentication.decide(login, password, dialogue.address)
         if user is None:
             self._auth_failures += 1
             return replies.AUTH_FAILED

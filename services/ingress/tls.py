@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 from shared.settings.accepting import TlsSettings
 from shared.settings.load import ConfigError
+
+_KINDS = frozenset(("DNS", "email", "URI"))
 
 
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
@@ -16,7 +19,31 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _load(context, settings)
+    if settings.client_authority is not None:
+        _check_readable("ingress.tls.client_authority", settings.client_authority)
+        try:
+            context.load_verify_locations(settings.client_authority)
+        except ssl.SSLError:
+            where = f"ingress.tls.client_authority: {settings.client_authority}"
+            raise ConfigError(f"{where}: not a certificate in PEM form") from None
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+def certificate_names(found: ssl.SSLObject | ssl.SSLSocket | None) -> tuple[str, ...]:
+    """The names in the certificate that a client has shown, which was verified.
+
+    Those of subjectAltName (DNS, e-mail, URI); the common name only where there is none
+    (RFC 6125, 6.4.4).
+    """
+    certificate: Any = found.getpeercert() if found is not None else None
+    if not certificate:
+        return ()
+    names = [text for kind, text in certificate.get("subjectAltName", ()) if kind in _KINDS]
+    if not names:
+        parts = [part for relative in certificate.get("subject", ()) for part in relative]
+        names = [text for key, text in parts if key == "commonName"]
+    return tuple(name.lower() for name in names)
 
 
 def renew_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:

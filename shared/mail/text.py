@@ -6,7 +6,8 @@ import re
 
 LONGEST_LINE = 998
 """Octets of a line without its CRLF."""
-_LONG = re.compile(rb"[^\r\n]{%d}(?=[^\r\n])" % (LONGEST_LINE - 1))
+_PART = LONGEST_LINE - 1
+_LONG = re.compile(rb"[^\r\n]{%d,}" % (LONGEST_LINE + 1))
 
 
 def has_long_line(content: bytes) -> bool:
@@ -22,4 +23,9 @@ def has_long_line(content: bytes) -> bool:
 
 def folded(content: bytes) -> bytes:
     """With long lines broken, each part but the first begun with a space."""
-    return _LONG.sub(rb"\g<0>\r\n ", content)
+    return _LONG.sub(_fold, content)
+
+
+def _fold(match: re.Match[bytes]) -> bytes:
+    line = match[0]
+    return b"\r\n ".join([line[at : at + _PART] for at in range(0, len(line), _PART)])

@@ -89,6 +89,11 @@ class TlsSettings(Section):
 
     certificate: Path = Field(description="PEM file: the certificate and its chain.")
     key: Path = Field(description="PEM file: the private key.")
+    client_authority: Path | None = Field(
+        None,
+        description="PEM file: who signs certificates of clients. A client that shows one may use "
+        "AUTH EXTERNAL as the user who has one of its names (`certificates`).",
+    )
 
 
 class IngressSettings(Section):

@@ -137,6 +137,7 @@ AUTH_REQUIRED = ServerReply(530, "5.7.0", "Authentication required", "auth")
 AUTH_DONE = _syntax(503, "5.5.1", "Already authenticated")
 AUTH_IN_TRANSACTION = _syntax(503, "5.5.1", "Not during a transaction")
 AUTH_SYNTAX = _syntax(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
+AUTH_CANCELLED = _syntax(501, "5.7.0", "Authentication cancelled")  # RFC 4954, 4
 AUTH_MECHANISM = _syntax(504, "5.5.4", "Mechanism not recognized")
 AUTH_LINE_TOO_LONG = _syntax(500, "5.5.6", "Authentication exchange line is too long")
 AUTH_OK = ServerReply(235, "2.7.0", "Authentication succeeded")

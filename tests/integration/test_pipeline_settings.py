@@ -31,6 +31,7 @@ def s3_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    ask_s3(f"http://{host}:{port}/moto-api/reset", "POST")  # its buckets are those of the process
     ask_s3(f"http://{host}:{port}/mail", "PUT")
     yield f"http://{host}:{port}"
     server.stop()

@@ -191,6 +191,14 @@ def test_the_architecture_page_names_no_module_that_is_gone() -> None:
     assert [module for module in named if not (ROOT / module).is_file()] == []
 
 
+def test_the_page_of_attacks_names_tests_that_are_there() -> None:
+    page = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.\w+)`", page)
+
+    assert len(named) > 40
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
 def test_the_architecture_page_has_a_line_for_every_metric() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     exported = generate_latest().decode()

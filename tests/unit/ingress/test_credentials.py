@@ -52,7 +52,12 @@ def test_entries_have_a_name_a_hash_and_perhaps_tenant_and_class(tmp_path: Path)
         ("a: b", "must be a list of users"),
         ("[]", "must be a list of users"),
         ("- a", "entry 1"),
-        ("- {username: a}", "entry 1: password_hash: "),
+        ("- {username: a}", "entry 1: give password_hash or certificates"),
+        ("- {username: a, senders: [a b]}", "entry 1: senders: "),
+        (
+            "[{username: a, certificates: [X.test]}, {username: b, certificates: [x.test]}]",
+            "entry 2: x.test comes twice",
+        ),
         ("- {username: a, password_hash: secret}", "entry 1: password_hash: not an argon2 hash"),
         (f"- {{username: '', password_hash: '{HASH}'}}", "entry 1: username: "),
         (f"- {{username: a, password_hash: '{HASH}', pw: x}}", "entry 1: pw: "),
