@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pipeline import free_port
+
 URL_VARIABLE = "POSTROAD_TEST_AMQP_URL"
 INSTALL_ROOT = Path("/usr/lib/rabbitmq/lib")
 START_SECONDS = 90.0
@@ -40,12 +42,11 @@ def _scripts() -> Path:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(contextlib.closing(socket.create_server(("127.0.0.1", 0))))
-            for _ in range(count)
-        ]
-        return [int(sock.getsockname()[1]) for sock in sockets]
+    """Below those that outgoing connections get: a node must have its ports again after a kill."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)
 
 
 class RabbitNode:
@@ -190,12 +191,26 @@ class ForeignServer:
 @contextlib.contextmanager
 def running_node() -> Iterator[RabbitNode]:
     """A node for the length of the block. Raises `RabbitMqMissing`."""
-    node = RabbitNode()
+    node = _started()
     try:
-        node.start()
         yield node
     finally:
         node.remove()
+
+
+def _started() -> RabbitNode:
+    """Other tests start nodes as well, and may get a port first that was free a moment ago."""
+    for tries_left in (2, 1, 0):
+        node = RabbitNode()
+        try:
+            node.start()
+        except RabbitMqMissing:
+            node.remove()
+            if not tries_left:
+                raise
+        else:
+            return node
+    raise AssertionError("the last try returns or raises")
 
 
 @pytest.fixture(scope="session")
