@@ -102,10 +102,10 @@ class Ingress:
 
     async def drain(self) -> None:
         """Accept no session, let open ones finish their transaction, wait for what is stored."""
-        for watch in self._watches:
-            await watch.stop()
         for listener in self._listeners:
             listener.stop()
+        for watch in self._watches:
+            await watch.stop()
         await self._sessions.drain(PATIENCE * self._settings.shutdown_grace / 1000)
         await self._acceptance.wait_idle()
         self._sessions.stop()
