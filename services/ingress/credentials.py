@@ -146,6 +146,8 @@ class Authenticator:
             (credential.password_hash if credential else "") or self._decoy,
             password,
         )
+        if self._credentials.get(name) is not credential:
+            return None  # renewed meanwhile: what was checked may hold no more
         if credential is None or not credential.password_hash or not correct:
             return None
         self._remember(name, password)

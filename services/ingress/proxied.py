@@ -18,6 +18,7 @@ from shared.logs import clip, get_logger
 
 HEADER_TIMEOUT = 5.0
 """Seconds until the header must be there."""
+NOBODY = "0.0.0.0"
 _PAUSE = 0.02
 """Seconds between two looks at a header that is not whole."""
 _count_refused = metrics.refused_messages.labels("proxy").inc
@@ -91,7 +92,8 @@ class ProxiedServer:
             return peer
         async with asyncio.timeout(self._timeout):
             header = await _read_header(client)
-        return header.source or peer
+        # A balancer's own rights are not for whoever it does not name.
+        return header.source or NOBODY
 
 
 async def _read_header(client: socket.socket) -> ProxyHeader:

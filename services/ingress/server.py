@@ -376,6 +376,9 @@ class SmtpServer(AuthExchange):
         if user is None:
             self._auth_failures += 1
             return replies.AUTH_FAILED
+        if self._entered is not None:  # before STARTTLS
+            self._context.quotas.leave(self._entered)
+            self._entered = None
         if not self._context.quotas.enter(user):
             return replies.TOO_MANY_OF_USER
         if self._holds & _CLOSED:  # the client left meanwhile

@@ -86,6 +86,15 @@ async def test_who_is_no_balancer_cannot_claim_an_address(tmp_path: Path) -> Non
         assert b"([127.0.0.1])" in bytes(mail.content.inline)
 
 
+async def test_a_balancer_lends_its_rights_to_nobody(tmp_path: Path) -> None:
+    listener = {**OPEN, "proxy_networks": ["127.0.0.0/8"]}  # which may relay as well
+    async with running_ingress(tmp_path, ingress_settings(tmp_path, listener)) as ingress:
+        reader, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+        writer.write(b"PROXY UNKNOWN\r\nHELO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n")
+        assert await said(reader, b"550 5.7.1 Relaying denied\r\n")
+        writer.close()
+
+
 async def test_the_header_comes_before_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     leaf = authority.issue_cert("mta.test")
