@@ -1,7 +1,8 @@
 """The addresses in a From header and its kind (RFC 5322, 3.4; pure): a mailbox list, as values.
 
-Names and comments are skipped, the members of a group are found. An address must be one that a
-reverse-path could have, so that no spelling of a header says something else than its check.
+Comments and quoted names are skipped, the members of a group are found. An address must be one that
+a reverse-path could have, and an unquoted name has no address of its own: some readers would take
+that one for the sender, so that a header would say something else than its check.
 """
 
 from __future__ import annotations
@@ -36,10 +37,14 @@ def mailboxes(value: str) -> tuple[str, ...]:
         if kind == "angle":
             angles.append(text)
         elif kind != "mark":
+            if angles and text != " ":
+                raise ValueError("text after the brackets of an address")
             words.append(text)
+        elif text == ":":
+            _check_group(words, angles)
+            words = []
         else:
-            if text != ":":  # before a colon stands the name of a group
-                found += _address(words, angles)
+            found += _address(words, angles)
             words, angles = [], []
     found += _address(words, angles)
     if len(found) > MOST_ADDRESSES:
@@ -73,11 +78,22 @@ def _after_comment(value: str, at: int) -> int:
     raise ValueError("a comment without an end")
 
 
+def _check_group(words: list[str], angles: list[str]) -> None:
+    """Before a colon stands the name of a group, and no address."""
+    if angles or "@" in words or not "".join(words).strip():
+        raise ValueError("no name of a group, or an address in it")
+
+
 def _address(words: list[str], angles: list[str]) -> tuple[str, ...]:
     """The one address between two commas, if there is any."""
     if len(angles) > 1:
         raise ValueError("two addresses without a comma")
-    text = angles[0] if angles else _AROUND.sub(r"\1", "".join(words)).strip()
+    text = _AROUND.sub(r"\1", "".join(words)).strip()
+    if angles:
+        # Many programs put the address itself where the name belongs, unquoted.
+        if "@" in words and text.lower() != angles[0].lower():
+            raise ValueError("a name that is another address")
+        text = angles[0]
     return (_sound(text),) if text or angles else ()
 
 

@@ -25,6 +25,8 @@ from shared.mail.addresses import MOST_ADDRESSES, mailboxes
         ("(one)(two \\) three)a@b.test(four)", ["a@b.test"]),
         ("a@[192.0.2.1]", ["a@[192.0.2.1]"]),
         ("a@b.test,, ,", ["a@b.test"]),
+        ("a@b.test <a@b.test>", ["a@b.test"]),
+        ('"x@y.test" <a@b.test> (c)', ["a@b.test"]),
         ("", []),
     ],
 )
@@ -47,6 +49,13 @@ def test_the_addresses_of_a_list(value: str, addresses: list[str]) -> None:
         '"a <a@b.test>',
         "(a <a@b.test>",
         "a@b.test c@d.test",
+        "x@y.test <a@b.test>",
+        "<a@b.test> x@y.test",
+        "<a@b.test> B",
+        "<x@y.test>: a@b.test;",
+        "<x@y.test>:a@b.test",
+        "x@y.test: a@b.test;",
+        ": a@b.test;",
         "<a@b.test\x00>",
         "a\\@b.test",
         "a@b..test",
@@ -67,7 +76,7 @@ def test_what_is_written_is_read(addresses: list[str], name: str) -> None:
     assert mailboxes(", ".join(f'"{name}" <{address}>' for address in addresses)) == tuple(
         addresses
     )
-    assert mailboxes(f"{name}: {','.join(addresses)};") == tuple(addresses)
+    assert mailboxes(f'"{name}": {",".join(addresses)};') == tuple(addresses)
 
 
 @given(st.text() | st.text('<>@,;:"()[]\\. ab\t', max_size=30))
