@@ -14,7 +14,7 @@ from typing import Any, cast
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, Session
 
 from shared.smtp.errors import ProtocolError
-from shared.smtp.lines import EXTENDED_LIMIT, LineFault, LineReader
+from shared.smtp.lines import AUTH_LIMIT, LineFault, LineReader
 from shared.smtp.server_replies import (
     AUTH_CANCELLED,
     AUTH_LINE_TOO_LONG,
@@ -81,7 +81,7 @@ class AuthExchange(SMTP):
 
     async def readline(self) -> bytes:
         """The client's next response. Raises `ProtocolError`."""
-        while (line := self.lines.next(EXTENDED_LIMIT)) is None:
+        while (line := self.lines.next(AUTH_LIMIT)) is None:
             self._line_waiter = asyncio.get_running_loop().create_future()
             await self._line_waiter
         if isinstance(line, LineFault):

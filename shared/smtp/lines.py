@@ -12,11 +12,13 @@ CRLF = b"\r\n"
 COMMAND_LIMIT = 512
 """Octets of a command line with its CRLF (RFC 5321, 4.5.3.1.4)."""
 EXTENDED_LIMIT = 2048
-"""Octets of a line that extensions make longer: MAIL and RCPT with parameters, AUTH."""
+"""Octets of a line that extensions make longer: MAIL and RCPT with parameters."""
+AUTH_LIMIT = 12_288
+"""Octets of AUTH and of each line of its exchange (RFC 4954, 4)."""
 DISCARD_LIMIT = 1 << 20
 """Octets of one over-long line that are skipped before the session is given up."""
 
-_EXTENDED_VERBS = frozenset((b"MAIL", b"RCPT", b"AUTH"))
+_LIMITS = {b"MAIL": EXTENDED_LIMIT, b"RCPT": EXTENDED_LIMIT, b"AUTH": AUTH_LIMIT}
 
 
 class LineFault(Enum):
@@ -63,7 +65,7 @@ class LineReader:
             return None
         end = buffer.find(CRLF, start)
         if end < 0:
-            return self._incomplete()
+            return self._incomplete(limit)
         line = buffer[start:end]
         self._start = end + 2
         if self._discarded:
@@ -75,9 +77,13 @@ class LineReader:
             return LineFault.BARE_LINE_END
         return line
 
-    def _incomplete(self) -> LineFault | None:
+    def _incomplete(self, limit: int) -> LineFault | None:
         if len(self) < EXTENDED_LIMIT:
             return None
+        if not self._discarded:
+            limit = limit or _limit_of(self._buffer[self._start : self._start + 4])
+            if len(self) < limit:
+                return None
         kept = self._buffer[-1:] if self._buffer.endswith(b"\r") else b""
         self._discarded += len(self) - len(kept)
         self._buffer, self._start = kept, 0
@@ -85,4 +91,4 @@ class LineReader:
 
 
 def _limit_of(line: bytes) -> int:
-    return EXTENDED_LIMIT if line[:4].upper() in _EXTENDED_VERBS else COMMAND_LIMIT
+    return _LIMITS.get(line[:4].upper(), COMMAND_LIMIT)

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.smtp.lines import COMMAND_LIMIT, DISCARD_LIMIT, EXTENDED_LIMIT, LineFault, LineReader
+from shared.smtp.lines import (
+    AUTH_LIMIT,
+    COMMAND_LIMIT,
+    DISCARD_LIMIT,
+    EXTENDED_LIMIT,
+    LineFault,
+    LineReader,
+)
 
 
 def lines(*blocks: bytes) -> list[bytes | LineFault]:
@@ -27,7 +34,7 @@ def test_a_line_with_a_line_end_of_its_own_is_a_fault(line: bytes) -> None:
     assert lines(line + b"\r\nNOOP\r\n") == [LineFault.BARE_LINE_END, b"NOOP"]
 
 
-@pytest.mark.parametrize(("verb", "limit"), [(b"NOOP ", 512), (b"rcpt ", 2048), (b"AUTH ", 2048)])
+@pytest.mark.parametrize(("verb", "limit"), [(b"NOOP ", 512), (b"rcpt ", 2048), (b"auth ", 12288)])
 def test_the_limit_is_that_of_the_command_and_counts_crlf(verb: bytes, limit: int) -> None:
     longest = verb.ljust(limit - 2, b"x")
     assert lines(longest + b"\r\n") == [longest]
@@ -36,8 +43,17 @@ def test_the_limit_is_that_of_the_command_and_counts_crlf(verb: bytes, limit: in
 
 def test_a_caller_may_set_the_limit() -> None:
     reader = LineReader()
-    reader.feed(b"x" * 1000 + b"\r\n")
-    assert reader.next(EXTENDED_LIMIT) == b"x" * 1000
+    longest = b"x" * (AUTH_LIMIT - 2)
+    for block in (longest[:5000], longest[5000:]):
+        reader.feed(block)
+        assert reader.next(AUTH_LIMIT) is None
+    reader.feed(b"\r\n")
+    assert reader.next(AUTH_LIMIT) == longest
+
+
+def test_a_long_auth_command_may_come_in_many_blocks() -> None:
+    longest = b"AUTH ".ljust(AUTH_LIMIT - 2, b"x")
+    assert lines(longest[:3000], longest[3000:9000], longest[9000:] + b"\r\n") == [longest]
 
 
 def test_a_long_line_is_skipped_to_its_end_and_not_kept() -> None:
