@@ -115,6 +115,11 @@ def test_a_source_route_is_dropped() -> None:
         f"<{'x' * 250}@b.test>",
         f"<{'é' * 125}@b.test>",
         "<a@ab--☃.test>",
+        "<a@xn--a.test>",
+        "<a@b.XN--ZZZZZZ99>",
+        "<a@xn--abc-.test>",
+        "<a@one\u3002test>",
+        "<a@one\uff0etest.test>",
         "<a@\u00a0.test>",
         "<a\u0085b@c.test>",
     ],
@@ -122,6 +127,17 @@ def test_a_source_route_is_dropped() -> None:
 def test_what_is_no_path(text: str) -> None:
     with pytest.raises(ProtocolError):
         parse_forward_path(text)
+
+
+@pytest.mark.parametrize("tag", ["IPv6:", "ipv6:", "IPV6:"])
+def test_the_tag_of_a_literal_may_come_in_any_case_and_is_kept_in_one(tag: str) -> None:
+    for parse in (parse_forward_path, parse_reverse_path):
+        assert parse(f"<a@[{tag}2001:db8::1]>")[0].domain == "[IPv6:2001:db8::1]"
+
+
+@pytest.mark.parametrize("domain", ["xn--bcher-kva.test", "XN--BCHER-KVA.test", "ab--cd.test"])
+def test_labels_with_two_hyphens(domain: str) -> None:
+    assert parse_forward_path(f"<a@{domain}>")[0].domain == domain
 
 
 def test_long_local_parts_of_bounce_addresses_are_taken() -> None:
