@@ -207,6 +207,7 @@ def _hop(dialogue: Dialogue, transaction: Transaction) -> Hop:
             dialogue.secured,
             dialogue.user is not None,
         ),
+        tls=dialogue.tls,
     )
 
 

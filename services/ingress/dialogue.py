@@ -61,7 +61,8 @@ class Transaction:
 class Dialogue:
     """The state of one session; `blocked` tells whether mail can be stored now.
 
-    `quotas` counts what users send. `certificate_names` are those in a client's certificate.
+    `quotas` counts what users send. `certificate_names` are those in a client's certificate,
+    `tls` is version and cipher.
     """
 
     __slots__ = (
@@ -80,6 +81,7 @@ class Dialogue:
         "mode",
         "rules",
         "secured",
+        "tls",
         "transaction",
         "trusted",
         "user",
@@ -115,6 +117,7 @@ class Dialogue:
         self.transaction: Transaction | None = None
         self.auth_argument: tuple[str, ...] = ()
         self.certificate_names: tuple[str, ...] = ()
+        self.tls = ""
 
     def command(self, line: bytes) -> ServerReply | None:
         """Carry out one command; returns its reply, None where AUTH or a chunk is to give it.

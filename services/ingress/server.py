@@ -18,7 +18,7 @@ from services.ingress.exchange import AuthExchange
 from services.ingress.link import Link
 from services.ingress.patience import Patience
 from services.ingress.policy import EXTERNAL, MOST_AUTH_FAILURES, User, banner, message_limit
-from services.ingress.tls import certificate_names
+from services.ingress.tls import certificate_names, description
 from shared.logs import get_logger
 from shared.smtp import server_replies as replies
 from shared.smtp.data import DataFault, DataReader
@@ -86,8 +86,9 @@ class SmtpServer(AuthExchange):
             self._link.write(banner(context.rules).wire)
 
     def _know_certificate(self, transport: asyncio.BaseTransport) -> None:
-        names = certificate_names(transport.get_extra_info("ssl_object"))
-        self._dialogue.certificate_names = names
+        tls = transport.get_extra_info("ssl_object")
+        self._dialogue.certificate_names = certificate_names(tls)
+        self._dialogue.tls = description(tls)
 
     def _refuse(self, address: str) -> ServerReply | None:
         context = self._context

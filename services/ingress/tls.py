@@ -46,6 +46,13 @@ def certificate_names(found: ssl.SSLObject | ssl.SSLSocket | None) -> tuple[str,
     return tuple(name.lower() for name in names)
 
 
+def description(found: ssl.SSLObject | ssl.SSLSocket | None) -> str:
+    """Version and cipher, such as `TLSv1.3 TLS_AES_256_GCM_SHA384`; empty in the clear."""
+    cipher = found.cipher() if found is not None else None
+    # Not the version in `cipher`: that is the one in which the cipher was defined.
+    return f"{found.version()} {cipher[0]}" if found is not None and cipher else ""
+
+
 def renew_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
     """Show the certificate that is in the files now. Raises `ConfigError`, and nothing changes.
 

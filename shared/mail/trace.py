@@ -39,13 +39,15 @@ def protocol(extended: bool, smtputf8: bool, secured: bool, authenticated: bool)
 class Hop(msgspec.Struct, frozen=True):
     """One step of a mail: from whom it came and who took it.
 
-    `client_address` is an IP address, `client_name` what the client calls itself.
+    `client_address` is an IP address, `client_name` what the client calls itself, `tls` version and
+    cipher, empty in the clear. Who authenticated is not told: it goes to every recipient.
     """
 
     client_name: str
     client_address: str
     hostname: str
     protocol: Protocol
+    tls: str = ""
 
 
 def received_line(hop: Hop, mail_id: str, seconds: float) -> bytes:
@@ -56,10 +58,11 @@ def received_line(hop: Hop, mail_id: str, seconds: float) -> bytes:
     address = hop.client_address
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
     origin = f"from {hop.client_name} ({literal})"
+    comment = f"\r\n\t(using {hop.tls})" if hop.tls else ""
     receipt = f"by {hop.hostname} with {hop.protocol} id {mail_id};"
-    if not (origin.isprintable() and receipt.isprintable()):
+    if not (origin.isprintable() and hop.tls.isprintable() and receipt.isprintable()):
         raise ValueError("control characters in a Received line")
-    return f"Received: {origin}\r\n\t{receipt}\r\n\t{date_time(int(seconds))}\r\n".encode()
+    return f"Received: {origin}{comment}\r\n\t{receipt}\r\n\t{date_time(int(seconds))}\r\n".encode()
 
 
 @functools.lru_cache(maxsize=2)

@@ -79,7 +79,10 @@ async def test_starttls_then_auth_then_mail(submission: RunningIngress, site: Si
 
     await in_thread(work)
     (mail,) = submission.accepted()
-    assert b"with ESMTPSA id" in bytes(mail.content.inline)
+    received = bytes(mail.content.inline).partition(b"\r\nSubject:")[0]
+    assert b"with ESMTPSA id" in received
+    assert b"\r\n\t(using TLSv1.3 TLS_" in received
+    assert b"alice" not in received
     assert mail.message_class == "bulk"
 
 

@@ -14,6 +14,17 @@ def test_the_line_is_folded_and_names_who_gave_and_who_took() -> None:
     )
 
 
+def test_what_protected_the_way_is_a_comment() -> None:
+    tls = "TLSv1.3 TLS_AES_256_GCM_SHA384"
+    hop = Hop("x", "192.0.2.1", "mta.example.net", Protocol.ESMTPS, tls)
+    assert received_line(hop, "ID", 0) == (
+        b"Received: from x ([192.0.2.1])\r\n"
+        b"\t(using TLSv1.3 TLS_AES_256_GCM_SHA384)\r\n"
+        b"\tby mta.example.net with ESMTPS id ID;\r\n"
+        b"\tThu, 01 Jan 1970 00:00:00 +0000\r\n"
+    )
+
+
 def test_an_ipv6_address_is_a_tagged_literal() -> None:
     hop = Hop("x", "2001:db8::1", "mta.example.net", Protocol.SMTP)
     assert b"from x ([IPv6:2001:db8::1])\r\n" in received_line(hop, "ID", 0)
@@ -24,6 +35,7 @@ def test_control_characters_never_reach_the_line(name: str) -> None:
     for hop in (
         Hop(name, "192.0.2.1", "mta.example.net", Protocol.SMTP),
         Hop("x", "192.0.2.1", name, Protocol.SMTP),
+        Hop("x", "192.0.2.1", "mta.example.net", Protocol.ESMTPS, name),
     ):
         with pytest.raises(ValueError, match="control characters"):
             received_line(hop, "ID", 0)
