@@ -7,6 +7,7 @@ switched and two futures a message were a fifth of what it costs.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class Straight:
         self._times = times
         self._delivered = delivered
         self._crooked = crooked
+        self._loop = asyncio.get_running_loop()
         self._single = (times.mail, times.rcpt, times.data)
         self._final = (times.final_dot,)
         self._work: Work
@@ -76,13 +78,17 @@ class Straight:
         return True
 
     def _answered(self, replies: list[Reply]) -> None:
-        link = self._link
+        # Not at once: a reply too many may be about to be read, and would count for the content.
+        self._replies = replies
+        self._loop.call_soon(self._go_ahead)
+
+    def _go_ahead(self) -> None:
+        link, replies = self._link, self._replies
         if link.ready and replies[-1].code == GO_AHEAD:
             for reply in replies[:-1]:
                 if reply.code >= 300:
                     break
             else:
-                self._replies = replies
                 text, end = stuffed(self._content)
                 link.request(text + end, self._final, self._ended, patient=True)
                 return

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.delivery.attempt import Limits, Result, transact, transact_on
@@ -206,6 +206,8 @@ def test_a_receiver_that_says_anything(
 
 @settings(deadline=None, max_examples=300)
 @given(ANSWERS, st.lists(st.integers(1, 3), max_size=3))
+@example([b"250 a\r\n250 b\r\n250 c\r\n", b"354 Go\r\n"], [2])
+@example([b"250 a\r\n250 b\r\n", b"354 Go\r\n"], [1])
 def test_the_straight_way_ends_where_the_other_does(
     answers: list[bytes], counts: list[int]
 ) -> None:
