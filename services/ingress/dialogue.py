@@ -250,7 +250,7 @@ class Dialogue:
             return replies.MAIL_FIRST
         if not self.transaction.recipients:
             return replies.NO_RECIPIENTS
-        if self.transaction.chunks is not None:
+        if self.transaction.chunks is not None or self._chunk_refusal is not None:
             return replies.DATA_AFTER_CHUNK
         if self.transaction.parameters.body is Body.BINARY_MIME:
             return replies.BINARY_NEEDS_CHUNKS
@@ -267,12 +267,12 @@ class Dialogue:
         transaction = self.transaction
         if transaction is None:
             return replies.MAIL_FIRST
+        if self._chunk_refusal is not None:
+            return replies.CHUNK_AFTER_REFUSED  # else what is left of a content would be a mail
         if not transaction.recipients:
             return replies.NO_RECIPIENTS
         if transaction.chunks is None:
             transaction.chunks = ChunkedContent(policy.message_limit(self.rules, self.user))
-        elif self._chunk_refusal is not None:
-            return replies.CHUNK_AFTER_REFUSED
         return None if transaction.chunks.admit(self.chunk) else replies.TOO_LARGE
 
     def end_chunk(self) -> ServerReply | None:
