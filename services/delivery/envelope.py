@@ -105,10 +105,19 @@ def _with_wishes(
         line = f"RCPT TO:<{recipient.address}>"
         if recipient.notify:
             line += f" NOTIFY={recipient.notify}"
-        if recipient.orcpt and (recipient.orcpt.isascii() or "smtputf8" in offered):
-            line += f" ORCPT={recipient.orcpt}"
+        if recipient.orcpt:
+            line += f" ORCPT={_ascii_orcpt(recipient.orcpt)}"
         commands.append(f"{line}\r\n".encode())
     return commands
+
+
+def _ascii_orcpt(orcpt: str) -> str:
+    """In the form that needs no SMTPUTF8 (RFC 6533, 3), which the path itself may not need."""
+    if orcpt.isascii():
+        return orcpt
+    return "".join(
+        each if each.isascii() and each not in "+=" else f"\\x{{{ord(each):X}}}" for each in orcpt
+    )
 
 
 def _is_ascii(job: DeliveryJob) -> bool:

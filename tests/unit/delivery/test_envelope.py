@@ -131,6 +131,17 @@ def test_wishes_go_on_to_who_can_follow_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("offered", [{"dsn": ""}, {"dsn": "", "smtputf8": ""}])
+def test_an_original_recipient_needs_no_smtputf8(offered: dict[str, str]) -> None:
+    recipients = (Recipient("a@b.test", "", "utf-8;bü+cher\\x{10}@b.test"),)
+    wishing = msgspec.structs.replace(job(), recipients=recipients, dsn=DsnWishes())
+
+    assert envelope_commands(wishing, offered) == [
+        b"MAIL FROM:<s@a.test>\r\n",
+        b"RCPT TO:<a@b.test> ORCPT=utf-8;b\\x{FC}\\x{2B}cher\\x{10}@b.test\r\n",
+    ]
+
+
 @pytest.mark.parametrize("value", ["x\r\nDATA", "x SIZE=1", "x\x00"])
 def test_a_wish_that_is_more_than_a_value_parks_the_job(value: str) -> None:
     assert is_safe_envelope(wishing())
