@@ -35,6 +35,8 @@ LISTENING = 1.25
 """Heartbeats for which a newcomer listens: each other one speaks at least once in that time."""
 STAND_BY = 3
 """Heartbeats for which a newcomer waits to hear anything."""
+REPEATED = 4
+"""What changed is said again after this part of a heartbeat, for those who missed it."""
 PAUSES = 20
 """At most so many announcements are made in the time of one heartbeat."""
 
@@ -58,7 +60,7 @@ class Membership:
         self._lanes = dict(lanes)
         self._beat = heartbeat
         self._peers = Peers(heartbeat)
-        self._hearing = Hearing(heartbeat / PAUSES, now)
+        self._hearing = Hearing(self.pause, now)
         self._phase = _Phase.JOINING
         self._joined_after = 0
         self._listening = inf
@@ -70,11 +72,19 @@ class Membership:
         self._due_soon = True
         self._unsettled = True
         self._heeded: tuple[Trace, ...] = ()
+        self._told: frozenset[Partition] = frozenset()
+        self._repeat = False
+        self._stuck: set[str] = set()
 
     @property
     def claims(self) -> frozenset[Partition]:
         """What it serves, or has not quite given up yet."""
         return frozenset(self._claims)
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two announcements at least."""
+        return self._beat / PAUSES
 
     def members(self, lane: str) -> int:
         """How many workers serve this lane, as far as it knows."""
@@ -111,7 +121,7 @@ class Membership:
         return self._conclude([*actions, *self._give_up(self._claims, Why.LEAVING)])
 
     def farewell(self, now: float) -> Announce:
-        """The last word, when all is given up and nothing is open any more."""
+        """The last word, when all is given up and nothing is open any more; to be said twice."""
         self._now = now
         return self._announce()
 
@@ -171,7 +181,9 @@ class Membership:
 
     def _bury(self) -> list[Action]:
         dead = self._peers.bury(self._hearing.clock, self._hearing.proof, self._now)
-        self._unsettled |= bool(dead)
+        stuck = self._peers.stuck(self._hearing.clock)
+        self._unsettled |= bool(dead) or stuck != self._stuck
+        self._stuck = stuck
         # Silent, and perhaps it is we who hear nothing: say something that should come back.
         self._due_soon |= self._peers.next_silence() <= self._hearing.clock
         return [Died(worker) for worker in dead]
@@ -202,8 +214,7 @@ class Membership:
         self, words: Mapping[str, Heartbeat], holders: Mapping[Partition, str]
     ) -> Iterator[dict[Partition, str]]:
         """Who should serve what, of each lane, among those that know the same partitions of it."""
-        absent = self._peers.stuck(self._hearing.clock)
-        absent |= {worker for worker, word in words.items() if word.leaving}
+        absent = self._stuck | {worker for worker, word in words.items() if word.leaving}
         for lane, count in self._lanes.items():
             workers = {worker for worker, word in words.items() if word.lanes.get(lane) == count}
             partitions = [Partition(lane, number) for number in range(count)]
@@ -240,6 +251,8 @@ class Membership:
         self._hearing.says(self._sequence)
         self._due_soon = False
         self._unsettled = True
+        self._repeat = self._told != self._claims
+        self._told = self.claims
         hello = self._phase is _Phase.JOINING and self._now >= self._greeted + self._beat / 2
         if hello:
             self._greeted = self._now
@@ -247,13 +260,19 @@ class Membership:
 
     def _next_announcement(self) -> float:
         if self._due_soon:
-            return self._announced + self._beat / PAUSES
+            return self._announced + self.pause
+        if self._repeat:
+            return self._announced + self._beat / REPEATED
         return self._announced + (self._beat / 2 if self._phase is _Phase.JOINING else self._beat)
 
     def _next_wake(self) -> float:
         if not self._hearing.open:
             return self._now + self._beat / 4
-        clocks = (self._peers.next_silence(), self._listening + LISTENING * self._beat)
+        clocks = (
+            self._peers.next_silence(),
+            self._peers.next_stuck(self._hearing.clock),
+            self._listening + LISTENING * self._beat,
+        )
         waits = [clock - self._hearing.clock for clock in clocks if clock > self._hearing.clock]
         return min([self._next_announcement(), *(self._now + wait for wait in waits)])
 

@@ -60,6 +60,9 @@ class Ownership:
         if self._listener is not None:
             await self._listener.stop()
             self._announce(self._membership.farewell(self._loop.time()))
+            # Who misses it takes us for dead, and nothing of ours before that.
+            await asyncio.sleep(self._membership.pause)
+            self._announce(self._membership.farewell(self._loop.time()))
 
     def _hear(self, body: bytes) -> None:
         word = decode(body)

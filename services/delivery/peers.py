@@ -92,6 +92,11 @@ class Peers:
             if clock >= peer.joining_since + PATIENCE * peer.beat
         }
 
+    def next_stuck(self, clock: float) -> float:
+        """The clock when nobody should wait for the next one that is joining."""
+        ends = (peer.joining_since + PATIENCE * peer.beat for peer in self._living.values())
+        return min((end for end in ends if end > clock), default=inf)
+
     def next_silence(self) -> float:
         """The clock when the next one may be dead."""
         return min(

@@ -16,6 +16,7 @@ import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -209,6 +210,10 @@ class Swarm:
         if worker.leaving and not worker.claims:
             self._do(worker, [worker.membership.farewell(self.now)])
             worker.alive = False
+            self._at(self.now + worker.membership.pause, partial(self._say_again, worker))
+
+    def _say_again(self, worker: Worker) -> None:
+        self._do(worker, [worker.membership.farewell(self.now)])
 
     def _carry(self, sender: Worker, body: bytes) -> None:
         for receiver in self.living:

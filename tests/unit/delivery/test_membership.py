@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.delivery.actions import Action, Announce, Died, GiveUp, Take, Why
@@ -31,12 +31,35 @@ EVENTS = st.tuples(
 )
 
 
+LOST_CLAIM = [
+    ("leave", 1.0, 0),
+    ("join", 4.0, 0),
+    ("join", 0.53125, 0),
+    ("join", 0.5315978978000296, 0),
+    ("join", 0.53125, 0),
+    ("kill", 0.5, 1),
+]
+"""With the seed beside it: the one word that tells of a claim is lost, and two claim the same."""
+
+SLOW_JOINER = [
+    ("join", 2.625, 0),
+    ("join", 2.625, 0),
+    ("join", 2.0, 0),
+    ("join", 2.591796875, 0),
+    ("join", 2.59375, 0),
+    ("leave", 0.0, 3),
+]
+"""With seed 2: what one leaves is for one that has just come, and misses half of what is said."""
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.lists(EVENTS, min_size=1, max_size=8), SEEDS)
+@given(st.lists(EVENTS, min_size=1, max_size=8), SEEDS, st.booleans())
+@example(LOST_CLAIM, 354390021, True)
+@example(SLOW_JOINER, 2, True)
 def test_whoever_comes_leaves_or_dies_all_is_served_again_soon_and_then_stays(
-    events: list[tuple[str, float, int]], seed: int
+    events: list[tuple[str, float, int]], seed: int, lossy: bool
 ) -> None:
-    swarm = Swarm(random.Random(seed), {"bulk": 8, "otp": 3})
+    swarm = Swarm(random.Random(seed), {"bulk": 8, "otp": 3}, lossy=lossy)
     swarm.join()
     for kind, pause, number in events:
         swarm.run(pause)
@@ -48,7 +71,7 @@ def test_whoever_comes_leaves_or_dies_all_is_served_again_soon_and_then_stays(
     swarm.run(8)
 
     settled(swarm)
-    assert swarm.longest_unowned <= 3
+    assert swarm.longest_unowned <= (3.25 if lossy else 3)
     assert swarm.longest_shared <= 1 + ONE_MESSAGE + LONGEST_GIVE_UP
     before = changes(swarm)
     swarm.run(10)
