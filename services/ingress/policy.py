@@ -16,7 +16,7 @@ from shared.messages.model import MessageClass
 from shared.settings.accepting import ListenerAuth, ListenerSettings, ListenerTls, LongLines
 from shared.settings.model import Settings
 from shared.settings.values import Network
-from shared.smtp.parameters import MailParameters
+from shared.smtp.parameters import MailParameters, brought_by
 from shared.smtp.paths import ReversePath
 from shared.smtp.server_replies import (
     AUTH_DONE,
@@ -138,6 +138,18 @@ def helo(rules: Rules) -> ServerReply:
 def ehlo(rules: Rules, secured: bool, authenticated: bool, certified: bool = False) -> ServerReply:
     """The answer to EHLO: what is offered in this state of the session."""
     return hello(rules.hostname, _extensions(rules, secured, authenticated, certified))
+
+
+@functools.lru_cache(maxsize=256)
+def parameters(
+    rules: Rules, secured: bool, authenticated: bool, certified: bool = False
+) -> frozenset[str]:
+    """The parameters of MAIL and RCPT that this answer to EHLO permits.
+
+    AUTH is not announced to whom it has let in, and AUTH= stays theirs (RFC 4954, 5).
+    """
+    lines = _extensions(rules, secured, authenticated, certified)
+    return brought_by((*lines, "AUTH") if authenticated else lines)
 
 
 def mechanisms(certified: bool) -> tuple[str, ...]:

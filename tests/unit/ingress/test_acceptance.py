@@ -252,6 +252,17 @@ async def test_what_the_sender_wants_to_be_told_goes_with_the_mail(bench: Bench)
 
 
 @pytest.mark.parametrize(
+    "parameters", [("NOTIFY=NEVER ORCPT=rfc822;C@d.test", ""), ("", " ORCPT=rfc822;C@d.test")]
+)
+async def test_a_recipient_named_twice_is_told_of_what_either_asked_for(
+    bench: Bench, parameters: tuple[str, str]
+) -> None:
+    rcpts = tuple(f"RCPT TO:<c@d.test> {each}".encode() for each in parameters)
+    await bench.accept(commands=(b"MAIL FROM:<a@b.test>", *rcpts))
+    assert bench.mail().recipients == (Recipient("c@d.test", "", "rfc822;C@d.test"),)
+
+
+@pytest.mark.parametrize(
     ("priority", "message_class"),
     [("9", MessageClass.TRANSACTIONAL), ("-1", MessageClass.BULK), ("0", MessageClass.BULK)],
 )

@@ -103,6 +103,28 @@ def test_starttls_makes_the_session_forget_everything() -> None:
     assert dialogue.command(b"STARTTLS") is replies.TLS_ACTIVE
 
 
+def test_auth_as_a_parameter_is_for_listeners_where_auth_was_announced() -> None:
+    assert submission().command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.AUTH_REQUIRED
+    assert submission(secured=False).command(b"MAIL FROM:<a@b.test> AUTH=<>") is (
+        replies.UNKNOWN_PARAMETER
+    )
+    assert relay().command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.UNKNOWN_PARAMETER
+
+
+def test_auth_as_a_parameter_stays_when_a_user_says_ehlo_again() -> None:
+    dialogue = submission()
+    dialogue.authenticated(User("al", "default"))
+    dialogue.command(b"EHLO client.example")
+    assert dialogue.command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.SENDER_OK
+
+
+def test_starttls_forgets_what_was_announced() -> None:
+    dialogue = submission(secured=False)
+    assert "SIZE" in dialogue.announced
+    dialogue.start(secured=True)
+    assert not dialogue.announced
+
+
 def test_mail_is_refused_while_nothing_can_be_stored() -> None:
     blocked = True
     dialogue = Dialogue(
