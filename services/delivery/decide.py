@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from shared.mail.delays import tell_of_delay
 from shared.mail.notify import wants
 from shared.mail.schedule import is_expired, next_delay_ms
 from shared.messages.model import DeliveryJob, Recipient
@@ -77,20 +78,14 @@ def decide(
 def _with_delay(
     decision: Decision, job: DeliveryJob, now: float, settings: DeliverySettings
 ) -> Decision:
-    """Whoever asked is told once that it takes long (RFC 3461, 4.1: DELAY)."""
-    wishes, retry = job.dsn, decision.retry
-    if wishes is None or retry is None or wishes.told_of_delay or not job.reverse_path:
+    if decision.retry is None:
         return decision
-    delayed = tuple(pair for pair in decision.deferred if wants(pair[0], Notify.DELAY))
-    if not delayed or now - job.accepted_at < settings.delay_notice / 1000:
+    notice = settings.delay_notice
+    retry, delayed = tell_of_delay(decision.retry, decision.deferred, now, notice)
+    if not delayed:
         return decision
-    told = msgspec.structs.replace(wishes, told_of_delay=True)
-    return replace(
-        decision,
-        retry=msgspec.structs.replace(retry, dsn=told),
-        delayed=delayed,
-        until=job.accepted_at + settings.max_age / 1000,
-    )
+    until = job.accepted_at + settings.max_age / 1000
+    return replace(decision, retry=retry, delayed=delayed, until=until)
 
 
 def _expired(last: Reply) -> Failed:

@@ -29,7 +29,15 @@ from shared.mail.text import folded, has_long_line
 from shared.mail.trace import Hop, protocol, received_line
 from shared.messages.codec import encode
 from shared.messages.ids import mail_id
-from shared.messages.model import AcceptedMail, Content, DsnWishes, Event, Recipient
+from shared.messages.model import (
+    BINARY,
+    PLAIN,
+    AcceptedMail,
+    Content,
+    DsnWishes,
+    Event,
+    Recipient,
+)
 from shared.smtp.parameters import NO_RECIPIENT_PARAMETERS, Body, RecipientParameters
 from shared.smtp.server_replies import (
     BLOCKED,
@@ -231,6 +239,7 @@ def _mail(
     recipients = dict(zip(addresses, map(Recipient, addresses), strict=True))
     if transaction.wishes:
         recipients = _with_wishes(addresses, transaction.wishes)
+    binary = parameters.body is Body.BINARY_MIME
     eight_bit = not inspected.content.isascii()
     # A client may ask for SMTPUTF8 without need; then any next hop will do (RFC 6531, 3.6).
     ascii_only = not eight_bit and reverse_path.isascii() and all(map(str.isascii, addresses))
@@ -246,9 +255,10 @@ def _mail(
         or (user and user.message_class)
         or rules.message_class,
         eight_bit=eight_bit,
-        binary=parameters.body is Body.BINARY_MIME,
+        binary=binary,
         smtputf8=parameters.smtputf8 and not ascii_only,
         dsn=_dsn(transaction),
+        schema=BINARY if binary else PLAIN,
     )
 
 

@@ -174,6 +174,8 @@ class Router:
         parts = split(parent, ways)
         if parts.postponed and self._successors.is_late(parent):
             parts = split(parent, [given_up(way) for way in ways])
+        elif parts.postponed:
+            self._successors.tell_of_delays(parts)
         if not parts.needs_content:
             self._forward_parts(delivery, parent, parts, b"")
         elif parent.content.blob:

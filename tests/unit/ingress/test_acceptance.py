@@ -13,7 +13,7 @@ from shared.broker.interface import Outgoing, PublishError, Refused, Unavailable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentUnavailable
 from shared.messages.codec import decode
-from shared.messages.model import AcceptedMail, DsnWishes, MessageClass, Recipient
+from shared.messages.model import BINARY, PLAIN, AcceptedMail, DsnWishes, MessageClass, Recipient
 from shared.settings.model import Settings
 from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply
 from tests.support.memory_broker import MemoryBroker
@@ -260,6 +260,16 @@ async def test_a_recipient_named_twice_is_told_of_what_either_asked_for(
     rcpts = tuple(f"RCPT TO:<c@d.test> {each}".encode() for each in parameters)
     await bench.accept(commands=(b"MAIL FROM:<a@b.test>", *rcpts))
     assert bench.mail().recipients == (Recipient("c@d.test", "", "rfc822;C@d.test"),)
+
+
+@pytest.mark.parametrize(("body", "schema"), [("BINARYMIME", BINARY), ("8BITMIME", PLAIN)])
+async def test_only_a_binary_content_asks_for_workers_that_know_of_it(
+    bench: Bench, body: str, schema: int
+) -> None:
+    await bench.accept(
+        commands=(f"MAIL FROM:<a@b.test> BODY={body}".encode(), b"RCPT TO:<c@d.test>")
+    )
+    assert (bench.mail().schema, bench.mail().binary) == (schema, schema == BINARY)
 
 
 @pytest.mark.parametrize(
