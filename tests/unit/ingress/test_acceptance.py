@@ -272,6 +272,13 @@ async def test_only_a_binary_content_asks_for_workers_that_know_of_it(
     assert (bench.mail().schema, bench.mail().binary) == (schema, schema == BINARY)
 
 
+@pytest.mark.parametrize("user", [None, User("al", "default")])
+async def test_what_a_header_asks_of_tls_is_left_as_it_is(bench: Bench, user: User | None) -> None:
+    header = b"tls-Required:  No\r\nFrom: a@b.test\r\nSubject: x\r\n"
+    await bench.accept(header + b"\r\nbody\r\n", user=user)
+    assert b"\r\n" + header in bytes(bench.mail().content.inline)
+
+
 @pytest.mark.parametrize(
     ("priority", "message_class"),
     [("9", MessageClass.TRANSACTIONAL), ("-1", MessageClass.BULK), ("0", MessageClass.BULK)],
