@@ -30,15 +30,16 @@ from shared.mail.trace import Hop, protocol, received_line
 from shared.messages.codec import encode
 from shared.messages.ids import mail_id
 from shared.messages.model import (
-    BINARY,
+    DEMANDING,
     PLAIN,
     AcceptedMail,
     Content,
+    DeliverBy,
     DsnWishes,
     Event,
     Recipient,
 )
-from shared.smtp.parameters import NO_RECIPIENT_PARAMETERS, Body, RecipientParameters
+from shared.smtp.parameters import NO_RECIPIENT_PARAMETERS, Body, By, RecipientParameters
 from shared.smtp.server_replies import (
     BLOCKED,
     LONG_LINE,
@@ -240,6 +241,7 @@ def _mail(
     if transaction.wishes:
         recipients = _with_wishes(addresses, transaction.wishes)
     binary = parameters.body is Body.BINARY_MIME
+    deliver_by = None if parameters.by is None else _deliver_by(parameters.by, now)
     eight_bit = not inspected.content.isascii()
     # A client may ask for SMTPUTF8 without need; then any next hop will do (RFC 6531, 3.6).
     ascii_only = not eight_bit and reverse_path.isascii() and all(map(str.isascii, addresses))
@@ -258,7 +260,8 @@ def _mail(
         binary=binary,
         smtputf8=parameters.smtputf8 and not ascii_only,
         dsn=_dsn(transaction),
-        schema=BINARY if binary else PLAIN,
+        deliver_by=deliver_by,
+        schema=DEMANDING if binary or deliver_by is not None else PLAIN,
     )
 
 
@@ -277,6 +280,12 @@ def _with_wishes(
         )
         for address, those in asked.items()
     }
+
+
+def _deliver_by(by: By, now: float) -> DeliverBy:
+    # With a time that is over already, somebody before us has told the sender of the delay.
+    told = by.seconds <= 0
+    return DeliverBy(now + by.seconds, by.returns, by.traced, told)
 
 
 def _dsn(transaction: Transaction) -> DsnWishes | None:

@@ -24,6 +24,7 @@ from shared.smtp.server_replies import (
     AUTH_NEEDS_TLS,
     AUTH_NOT_OFFERED,
     AUTH_REQUIRED,
+    BY_TOO_SHORT,
     RELAY_DENIED,
     SENDER_REFUSED,
     TLS_ACTIVE,
@@ -45,6 +46,8 @@ class Senders(Protocol):
 
 MECHANISMS = ("PLAIN", "LOGIN")
 EXTERNAL = "EXTERNAL"
+LEAST_BY = 10
+"""Seconds: what may be asked for with BY and mode R at least (RFC 2852). The queues take a part."""
 MOST_ERRORS = 10
 """Unknown commands and broken lines in one session."""
 MOST_IDLE_COMMANDS = 100
@@ -171,6 +174,8 @@ def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: boo
     yield "BINARYMIME"
     yield "DSN"
     yield "MT-PRIORITY"
+    if authenticated:
+        yield f"DELIVERBY {LEAST_BY}"
     yield f"LIMITS RCPTMAX={rules.max_recipients} MAILMAX={rules.max_mails_per_session}"
 
 
@@ -214,6 +219,9 @@ def check_mail(
     """Why MAIL is refused. `trusted`: authenticated, or in a network that may relay."""
     if not trusted and rules.auth is ListenerAuth.REQUIRED:
         return AUTH_REQUIRED
+    by = parameters.by
+    if by is not None and by.returns and by.seconds < LEAST_BY:
+        return BY_TOO_SHORT
     return TOO_LARGE if parameters.size > message_limit(rules, user) else None
 
 

@@ -58,6 +58,7 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
         smtputf8=mail.smtputf8,
         dsn=mail.dsn,
         binary=mail.binary,
+        deliver_by=mail.deliver_by,
         schema=mail.schema,
     )
 

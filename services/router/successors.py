@@ -17,8 +17,9 @@ from services.router.splitting import Failure, Split, tell_of_delays
 from shared import metrics
 from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
-from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.broker.topology import ACCEPTED, DUE, PARKED, WAIT_STEPS_MS
 from shared.logs import clip, log_event
+from shared.mail.deadline import is_overdue, wait_before
 from shared.mail.dsn import Action, Report, ReportedMail, notification
 from shared.mail.notify import wants
 from shared.mail.schedule import is_expired, next_delay_ms
@@ -95,6 +96,10 @@ class Successors:
         attempts = parent.attempt + 1
         return is_expired(parent.accepted_at, self._clock(), self._settings.max_age_ms, attempts)
 
+    def is_overdue(self, parent: DeliveryJob) -> bool:
+        """Whether no attempt may be made any more (RFC 2852)."""
+        return is_overdue(parent.deliver_by, self._clock())
+
     def tell_of_delays(self, parts: Split) -> None:
         """Note who is told now that it takes long."""
         tell_of_delays(parts, self._clock(), self._settings.notice_ms)
@@ -142,7 +147,9 @@ class Successors:
         )
 
     def _wait(self, plan: Plan, job: DeliveryJob, attempt: int, reply: Reply, now: float) -> None:
-        delay = next_delay_ms(self._settings.schedule, attempt)
+        schedule = self._settings.schedule
+        delay = next_delay_ms(schedule, attempt)
+        delay = wait_before(job.deliver_by, delay, now, (*schedule, *WAIT_STEPS_MS))
         plan.messages.append(Outgoing(DUE, encode(job), job.id, delay_ms=delay))
         plan.counts.append(metrics.retries.labels(format_duration(delay)).inc)
         plan.events.append(_event("deferred", job, job.recipients, reply, now))

@@ -14,6 +14,11 @@ def wants(recipient: Recipient, what: Notify) -> bool:
     return what.value in asked if asked else what is Notify.FAILURE
 
 
+def wants_lateness(recipient: Recipient) -> bool:
+    """Whether to tell that a deadline passed: who set it asked, unless a NOTIFY leaves it out."""
+    return not recipient.notify or Notify.DELAY.value in recipient.notify
+
+
 def merged(asked: Iterable[str]) -> str:
     """What several RCPTs of one address ask for together: whatever one of them does.
 

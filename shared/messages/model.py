@@ -15,8 +15,9 @@ import msgspec
 
 PLAIN = 1
 """The schema version that every release reads."""
-BINARY = 2
-"""That of a binary content: without its mark it would go out as lines, and be damaged."""
+DEMANDING = 2
+"""That of a message with `binary` or `deliver_by`, which must not be overlooked: a binary content
+would go out as lines, and what was to be returned in time would be tried for days."""
 SCHEMA = 2
 """The newest schema version this code reads."""
 
@@ -65,6 +66,19 @@ class DsnWishes(msgspec.Struct, frozen=True, omit_defaults=True):
     told_of_delay: bool = False
 
 
+class DeliverBy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The parameter BY of MAIL (RFC 2852). `deadline` is in seconds since the epoch.
+
+    `returns`: mode R, no attempt is made after it; else mode N, the sender is told of a delay.
+    `traced`: he is told whenever the mail was relayed. `told`: he was told that it is late.
+    """
+
+    deadline: float
+    returns: bool = False
+    traced: bool = False
+    told: bool = False
+
+
 class MailExchanger(msgspec.Struct, frozen=True):
     """A host to try; lower preference first, equal ones in random order (RFC 5321, 5.1).
 
@@ -97,6 +111,7 @@ class AcceptedMail(
     smtputf8: bool = False
     dsn: DsnWishes | None = None
     binary: bool = False
+    deliver_by: DeliverBy | None = None
     schema: int = PLAIN
 
 
@@ -132,6 +147,7 @@ class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", ta
     smtputf8: bool = False
     dsn: DsnWishes | None = None
     binary: bool = False
+    deliver_by: DeliverBy | None = None
     schema: int = PLAIN
 
     @property

@@ -21,6 +21,7 @@ _PARAMETER = re.compile(
 )
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870, 3
 _PRIORITY = re.compile(r"-?[1-9]|0")  # RFC 6710, 6: priority-value
+_BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)  # RFC 2852, 2
 _ORCPT = re.compile(r"([A-Za-z0-9-]{1,40});(.+)")
 LONGEST_ENVID = 100
 LONGEST_ORCPT = 500
@@ -46,10 +47,18 @@ class Notify(StrEnum):
 NEVER = "NEVER"
 
 
+class By(msgspec.Struct, frozen=True):
+    """BY of MAIL (RFC 2852): within how many seconds, and what if not (see `DeliverBy`)."""
+
+    seconds: int
+    returns: bool = False
+    traced: bool = False
+
+
 class MailParameters(msgspec.Struct, frozen=True):
     """What may follow the reverse-path. `size` is in octets, 0 if not given.
 
-    `ret` and `envid` are those of RFC 3461, `priority` is that of RFC 6710.
+    `ret` and `envid` are those of RFC 3461, `priority` is that of RFC 6710, `by` that of RFC 2852.
     """
 
     size: int = 0
@@ -58,6 +67,7 @@ class MailParameters(msgspec.Struct, frozen=True):
     ret: str = ""
     envid: str = ""
     priority: int = 0
+    by: By | None = None
 
 
 class RecipientParameters(msgspec.Struct, frozen=True):
@@ -179,6 +189,16 @@ def _priority(value: str | None) -> dict[str, object]:
     return {"priority": int(value)}
 
 
+def _by(value: str | None) -> dict[str, object]:
+    match = _BY.fullmatch(value or "")
+    if match is None:
+        raise ProtocolError(PARAMETER_SYNTAX)
+    by = By(int(match[1]), match[2] in "Rr", bool(match[3]))
+    if by.returns and by.seconds <= 0:
+        raise ProtocolError(PARAMETER_SYNTAX)
+    return {"by": by}
+
+
 _MAIL_READERS: dict[str, Callable[[str | None], dict[str, object]]] = {
     "SIZE": _size,
     "BODY": _body,
@@ -187,6 +207,7 @@ _MAIL_READERS: dict[str, Callable[[str | None], dict[str, object]]] = {
     "RET": _ret,
     "ENVID": _envid,
     "MT-PRIORITY": _priority,
+    "BY": _by,
 }
 _RECIPIENT_READERS: dict[str, tuple[str, Callable[[str], str]]] = {
     "NOTIFY": ("notify", _notify),
@@ -199,6 +220,7 @@ _BROUGHT_BY = {
     "AUTH": ("AUTH",),
     "DSN": ("RET", "ENVID", "NOTIFY", "ORCPT"),
     "MT-PRIORITY": ("MT-PRIORITY",),
+    "DELIVERBY": ("BY",),
 }
 ALL_PARAMETERS = frozenset((*_MAIL_READERS, *_RECIPIENT_READERS))
 

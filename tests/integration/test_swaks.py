@@ -198,8 +198,8 @@ async def test_eight_bits(site: Site) -> None:
 @pytest.mark.parametrize("version", ["1", "2"])
 async def test_the_proxy_protocol(site: Site, version: str) -> None:
     family = {"1": "TCP4", "2": "AF_INET"}[version]
-    header = ("--proxy-version", version, "--proxy-family", family)
-    header += ("--proxy-dest", "127.0.0.1", "--proxy-dest-port", "25")
+    header = ["--proxy-version", version, "--proxy-family", family]
+    header += ["--proxy-dest", "127.0.0.1", "--proxy-dest-port", "25"]
     source = ("--proxy-source", "192.0.2.7", "--proxy-source-port", "4711")
     run = await site.swaks("proxied", *header, *source)
     assert run.status == 0, run.said

@@ -13,7 +13,15 @@ from shared.broker.interface import Outgoing, PublishError, Refused, Unavailable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentUnavailable
 from shared.messages.codec import decode
-from shared.messages.model import BINARY, PLAIN, AcceptedMail, DsnWishes, MessageClass, Recipient
+from shared.messages.model import (
+    DEMANDING,
+    PLAIN,
+    AcceptedMail,
+    DeliverBy,
+    DsnWishes,
+    MessageClass,
+    Recipient,
+)
 from shared.settings.model import Settings
 from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply
 from tests.support.memory_broker import MemoryBroker
@@ -262,14 +270,30 @@ async def test_a_recipient_named_twice_is_told_of_what_either_asked_for(
     assert bench.mail().recipients == (Recipient("c@d.test", "", "rfc822;C@d.test"),)
 
 
-@pytest.mark.parametrize(("body", "schema"), [("BINARYMIME", BINARY), ("8BITMIME", PLAIN)])
+@pytest.mark.parametrize(("body", "schema"), [("BINARYMIME", DEMANDING), ("8BITMIME", PLAIN)])
 async def test_only_a_binary_content_asks_for_workers_that_know_of_it(
     bench: Bench, body: str, schema: int
 ) -> None:
     await bench.accept(
         commands=(f"MAIL FROM:<a@b.test> BODY={body}".encode(), b"RCPT TO:<c@d.test>")
     )
-    assert (bench.mail().schema, bench.mail().binary) == (schema, schema == BINARY)
+    assert (bench.mail().schema, bench.mail().binary) == (schema, schema == DEMANDING)
+
+
+@pytest.mark.parametrize(
+    ("value", "deliver_by"),
+    [
+        ("60;RT", DeliverBy(NOW + 60, returns=True, traced=True)),
+        ("60;N", DeliverBy(NOW + 60)),
+        ("-5;N", DeliverBy(NOW - 5, told=True)),
+    ],
+)
+async def test_a_time_to_deliver_by_is_a_time_of_day(
+    bench: Bench, value: str, deliver_by: DeliverBy
+) -> None:
+    commands = f"MAIL FROM:<a@b.test> BY={value}".encode(), b"RCPT TO:<c@d.test>"
+    await bench.accept(b"From: a@b.test\r\n\r\n", (b"EHLO x", *commands), User("al", "default"))
+    assert (bench.mail().deliver_by, bench.mail().schema) == (deliver_by, DEMANDING)
 
 
 @pytest.mark.parametrize("user", [None, User("al", "default")])

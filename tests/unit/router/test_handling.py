@@ -13,7 +13,7 @@ from shared.broker.parking import DETAIL, QUEUE, REASON
 from shared.broker.topology import ACCEPTED, CROWD, DUE, PARKED, build_topology
 from shared.messages.codec import decode, encode
 from shared.messages.ids import job_id
-from shared.messages.model import AcceptedMail, DsnWishes, Event, MessageClass, Recipient
+from shared.messages.model import AcceptedMail, DeliverBy, DsnWishes, Event, MessageClass, Recipient
 from shared.plan.lanes import LanePlan
 from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
@@ -98,6 +98,34 @@ async def test_who_asked_is_told_once_that_the_dns_takes_long(rig: Rig) -> None:
     assert b"b@down.test" not in text
     assert b"Subject: hello" in text
     assert sample("dsn_total", action="delayed") == before + 1
+    (again,) = await rig.route(job_in(retry))
+    assert again.queue == DUE
+
+
+async def test_what_is_overdue_is_returned_whatever_its_way(rig: Rig) -> None:
+    by = DeliverBy(1060.0, returns=True)
+    asked = msgspec.structs.replace(mail("a@static.test", "b@down.test"), deliver_by=by)
+    job, wait = await rig.route(asked, 2)
+    assert (job.queue, wait.queue) == (TRANSACTIONAL, DUE)
+    rig.now = 1060.0
+    (notice,) = await rig.route(asked)
+    dsn = decode(notice.body)
+    assert isinstance(dsn, AcceptedMail)
+    text = bytes(dsn.content.inline)
+    assert text.count(b"Action: failed\r\nStatus: 5.4.7\r\n") == 2
+    assert b"Deliver-By-Date: Thu, 01 Jan 1970 00:17:40" in text
+
+
+async def test_who_set_a_deadline_is_told_once_that_it_passed(rig: Rig) -> None:
+    asked = msgspec.structs.replace(mail("b@down.test"), deliver_by=DeliverBy(1060.0))
+    (wait,) = await rig.route(asked)
+    assert job_in(wait).deliver_by == asked.deliver_by
+    rig.now = 1060.0
+    retry, notice = await rig.route(asked, 2)
+    assert (retry.queue, notice.queue) == (DUE, ACCEPTED)
+    dsn = decode(notice.body)
+    assert isinstance(dsn, AcceptedMail)
+    assert b"Action: delayed\r\nStatus: 4.4.3\r\n" in bytes(dsn.content.inline)
     (again,) = await rig.route(job_in(retry))
     assert again.queue == DUE
 

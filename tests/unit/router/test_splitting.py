@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.router.routing import MALFORMED, NO_SUCH_DOMAIN, Postponed, Route, Way
 from services.router.splitting import Split, first_job, split
 from shared.messages.model import (
-    BINARY,
+    DEMANDING,
     AcceptedMail,
     Content,
     DeliveryJob,
@@ -72,8 +72,8 @@ def test_recipients_without_a_way_fail_alone() -> None:
 
 
 def test_a_schema_goes_with_every_part() -> None:
-    binary = msgspec.structs.replace(mail("1@a.test", "2@c.test"), binary=True, schema=BINARY)
-    assert {job.schema for job in divided(first_job(binary)).jobs} == {BINARY}
+    binary = msgspec.structs.replace(mail("1@a.test", "2@c.test"), binary=True, schema=DEMANDING)
+    assert {job.schema for job in divided(first_job(binary)).jobs} == {DEMANDING}
     assert {job.binary for job in divided(first_job(binary)).jobs} == {True}
 
 

@@ -12,6 +12,7 @@ from shared.smtp.parameters import (
     NO_MAIL_PARAMETERS,
     NO_RECIPIENT_PARAMETERS,
     Body,
+    By,
     MailParameters,
     RecipientParameters,
     brought_by,
@@ -55,6 +56,16 @@ def test_the_parameters_of_mail() -> None:
         (" ENVID=" + "a" * 101, 501),
         (" MT-PRIORITY=10", 501),
         (" MT-PRIORITY=-0", 501),
+        (" BY", 501),
+        (" BY=60", 501),
+        (" BY=60;", 501),
+        (" BY=60;X", 501),
+        (" BY=60;RN", 501),
+        (" BY=60;TR", 501),
+        (" BY=0;R", 501),
+        (" BY=-1;R", 501),
+        (" BY=1234567890;N", 501),
+        (" BY=6.5;N", 501),
         (" MT-PRIORITY=01", 501),
         (" MT-PRIORITY=-", 501),
         (" MT-PRIORITY=+1", 501),
@@ -119,6 +130,20 @@ def test_any_text_gives_parameters_or_one_protocol_error(text: str) -> None:
         mail(text)
     with contextlib.suppress(ProtocolError):
         recipient(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "by"),
+    [
+        ("60;R", By(60, returns=True)),
+        ("+60;rt", By(60, returns=True, traced=True)),
+        ("60;N", By(60)),
+        ("0;NT", By(0, traced=True)),
+        ("-999999999;N", By(-999_999_999)),
+    ],
+)
+def test_a_time_to_deliver_by(value: str, by: By) -> None:
+    assert mail(f" BY={value}").by == by
 
 
 @pytest.mark.parametrize("value", range(-9, 10))
