@@ -16,6 +16,7 @@ from shared.messages.model import (
     SCHEMA,
     AcceptedMail,
     Content,
+    DeliverBy,
     DeliveryJob,
     Event,
     MailExchanger,
@@ -41,6 +42,9 @@ MAILS = st.builds(
     message_class=CLASSES,
     eight_bit=st.booleans(),
     smtputf8=st.booleans(),
+    binary=st.booleans(),
+    deliver_by=st.none()
+    | st.builds(DeliverBy, st.floats(0, 1e10), st.booleans(), st.booleans(), st.booleans()),
 )
 JOBS = st.builds(
     DeliveryJob,
