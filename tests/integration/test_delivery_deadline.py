@@ -40,11 +40,14 @@ async def test_what_must_come_back_in_time_goes_only_where_that_is_promised(
         assert r.receiver.connections == (seconds > 0)
 
 
-async def test_a_next_hop_that_promises_gets_the_time_that_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["R", "N"])
+async def test_a_next_hop_that_promises_gets_the_time_that_is_left(
+    tmp_path: Path, mode: str
+) -> None:
     async with rig(tmp_path, PROMISES) as r:
-        await r.give(r.job(deliver_by=DeliverBy(time.time() + 500, returns=True)))
+        await r.give(r.job(deliver_by=DeliverBy(time.time() + 500, returns=mode == "R")))
         (mail,) = await r.receiver.wait_for(1)
-        assert set(mail.mail_parameters) & {f"BY={left};R" for left in range(400, 500)}
+        assert set(mail.mail_parameters) & {f"BY={left};{mode}" for left in range(400, 500)}
         await r.service.drain()
         assert len(r.broker.published) == 1
 

@@ -116,6 +116,15 @@ async def test_what_is_overdue_is_returned_whatever_its_way(rig: Rig) -> None:
     assert b"Deliver-By-Date: Thu, 01 Jan 1970 00:17:40" in text
 
 
+async def test_what_waits_for_the_dns_comes_again_before_its_deadline(rig: Rig) -> None:
+    await rig.router.drain()
+    await rig.start(delivery=SETTINGS.delivery.model_copy(update={"retry_schedule": (600_000,)}))
+    for seconds, delay_ms in ((3600, 600_000), (60, 30_000)):
+        by = DeliverBy(rig.now + seconds, returns=True)
+        (wait,) = await rig.route(msgspec.structs.replace(mail("b@down.test"), deliver_by=by))
+        assert wait.delay_ms == delay_ms
+
+
 async def test_who_set_a_deadline_is_told_once_that_it_passed(rig: Rig) -> None:
     asked = msgspec.structs.replace(mail("b@down.test"), deliver_by=DeliverBy(1060.0))
     (wait,) = await rig.route(asked)
