@@ -16,8 +16,8 @@ _MOST = 999_999_999
 
 
 def seconds_left(by: DeliverBy, now: float) -> int:
-    """Whole seconds; below 0 when the time is over."""
-    return max(-_MOST, min(_MOST, math.floor(by.deadline - now)))
+    """Whole seconds, of whatever a queue message holds; below 0 when the time is over."""
+    return math.floor(max(-_MOST, min(_MOST, by.deadline - now)))
 
 
 def deadline_obstacle(by: DeliverBy, offered: Mapping[str, str], now: float) -> Reply | None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.delivery.deadline import (
@@ -47,6 +47,8 @@ def test_the_time_that_is_left_is_passed_on() -> None:
 
 
 @given(st.floats(allow_nan=True), st.booleans(), st.floats(0, 1e10))
+@example(float("inf"), False, 0.0)
+@example(float("nan"), False, 0.0)
 def test_whatever_the_queue_holds_the_parameter_is_one(
     deadline: float, traced: bool, now: float
 ) -> None:
