@@ -72,6 +72,7 @@ class Dialogue:
         "_mails",
         "_quotas",
         "address",
+        "announced",
         "auth_argument",
         "blocked",
         "certificate_names",
@@ -112,6 +113,7 @@ class Dialogue:
         self.mode = Mode.COMMANDS
         self.client_name = ""
         self.extended = False
+        self.announced: frozenset[str] = frozenset()
         self.user: User | None = None
         self.trusted = policy.may_relay_from(self.rules, self.address)
         self.transaction: Transaction | None = None
@@ -182,12 +184,14 @@ class Dialogue:
     def _ehlo(self, argument: bytes) -> ServerReply:
         self._hello(argument)
         self.extended = True
-        known, certified = self.user is not None, bool(self.certificate_names)
-        return self._idle(policy.ehlo(self.rules, self.secured, known, certified))
+        state = self.rules, self.secured, self.user is not None, bool(self.certificate_names)
+        self.announced = policy.parameters(*state)
+        return self._idle(policy.ehlo(*state))
 
     def _helo(self, argument: bytes) -> ServerReply:
         self._hello(argument)
         self.extended = False
+        self.announced = frozenset()
         return self._idle(policy.helo(self.rules))
 
     def _hello(self, argument: bytes) -> None:
@@ -200,7 +204,7 @@ class Dialogue:
             return replies.HELLO_FIRST
         if self.transaction is not None:
             return replies.NESTED_MAIL
-        reverse_path, parameters = parse_mail(argument)
+        reverse_path, parameters = parse_mail(argument, self.announced)
         refusal = self._refuse_mail(reverse_path, parameters)
         if refusal is not None:
             return refusal
@@ -231,7 +235,7 @@ class Dialogue:
         transaction = self.transaction
         if transaction is None:
             return replies.MAIL_FIRST
-        forward_path, wishes = parse_rcpt(argument, transaction.parameters.smtputf8)
+        forward_path, wishes = parse_rcpt(argument, self.announced, transaction.parameters.smtputf8)
         refusal = policy.check_recipient(self.rules, self.trusted, len(transaction.recipients))
         if refusal is not None:
             return refusal

@@ -76,6 +76,8 @@ HELP = ServerReply(214, "2.0.0", "See RFC 5321")
 UNKNOWN_PARAMETER = _syntax(555, "5.5.4", "Parameter not recognized")  # RFC 5321, 4.1.1.11
 PARAMETER_SYNTAX = _syntax(501, "5.5.4", "Syntax error in parameters")
 
+BY_TOO_SHORT = _syntax(555, "5.5.4", "BY is less than DELIVERBY announced")  # RFC 2852, 2
+
 # MAIL and RCPT
 
 SENDER_OK = ServerReply(250, "2.1.0", "Ok")

@@ -103,6 +103,40 @@ def test_starttls_makes_the_session_forget_everything() -> None:
     assert dialogue.command(b"STARTTLS") is replies.TLS_ACTIVE
 
 
+def test_auth_as_a_parameter_is_for_listeners_where_auth_was_announced() -> None:
+    assert submission().command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.AUTH_REQUIRED
+    assert submission(secured=False).command(b"MAIL FROM:<a@b.test> AUTH=<>") is (
+        replies.UNKNOWN_PARAMETER
+    )
+    assert relay().command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.UNKNOWN_PARAMETER
+
+
+def test_auth_as_a_parameter_stays_when_a_user_says_ehlo_again() -> None:
+    dialogue = submission()
+    dialogue.authenticated(User("al", "default"))
+    dialogue.command(b"EHLO client.example")
+    assert dialogue.command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.SENDER_OK
+
+
+def test_a_time_to_deliver_by_is_for_users_and_long_enough() -> None:
+    dialogue = submission()
+    dialogue.authenticated(User("al", "default"))
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=60;R") is replies.UNKNOWN_PARAMETER
+    dialogue.command(b"EHLO client.example")
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=9;R") is replies.BY_TOO_SHORT
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=0;R") is replies.PARAMETER_SYNTAX
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=10;R") is replies.SENDER_OK
+    dialogue.command(b"RSET")
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=-5;N") is replies.SENDER_OK
+
+
+def test_starttls_forgets_what_was_announced() -> None:
+    dialogue = submission(secured=False)
+    assert "SIZE" in dialogue.announced
+    dialogue.start(secured=True)
+    assert not dialogue.announced
+
+
 def test_mail_is_refused_while_nothing_can_be_stored() -> None:
     blocked = True
     dialogue = Dialogue(
