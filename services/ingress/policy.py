@@ -45,6 +45,7 @@ class Senders(Protocol):
 
 MECHANISMS = ("PLAIN", "LOGIN")
 EXTERNAL = "EXTERNAL"
+OAUTHBEARER = "OAUTHBEARER"
 MOST_ERRORS = 10
 """Unknown commands and broken lines in one session."""
 MOST_IDLE_COMMANDS = 100
@@ -61,6 +62,7 @@ class Rules:
     tls: ListenerTls
     auth: ListenerAuth
     auth_without_tls: bool
+    oauth: bool
     relay_networks: tuple[Network, ...]
     tenant: str
     message_class: MessageClass
@@ -98,6 +100,7 @@ def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
         tls=listener.tls,
         auth=listener.auth,
         auth_without_tls=listener.auth_without_tls,
+        oauth=settings.ingress.oauth is not None,
         relay_networks=listener.relay_networks,
         tenant=listener.tenant,
         message_class=listener.message_class,
@@ -140,9 +143,13 @@ def ehlo(rules: Rules, secured: bool, authenticated: bool, certified: bool = Fal
     return hello(rules.hostname, _extensions(rules, secured, authenticated, certified))
 
 
-def mechanisms(certified: bool) -> tuple[str, ...]:
-    """Of AUTH; EXTERNAL for a client whose certificate was verified (RFC 4422, A)."""
-    return (*MECHANISMS, EXTERNAL) if certified else MECHANISMS
+def mechanisms(rules: Rules, secured: bool, certified: bool) -> tuple[str, ...]:
+    """Of AUTH; EXTERNAL for a client whose certificate was verified (RFC 4422, A).
+
+    A token never crosses in the clear (RFC 7628, 4), whatever a listener says of passwords.
+    """
+    tokens = (OAUTHBEARER,) if rules.oauth and secured else ()
+    return (*MECHANISMS, *tokens, EXTERNAL) if certified else (*MECHANISMS, *tokens)
 
 
 def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: bool) -> Iterator[str]:
@@ -151,7 +158,7 @@ def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: boo
     if check_starttls(rules, secured) is None:
         yield "STARTTLS"
     if check_auth(rules, secured, authenticated) is None:
-        yield f"AUTH {' '.join(mechanisms(certified))}"
+        yield f"AUTH {' '.join(mechanisms(rules, secured, certified))}"
     yield "ENHANCEDSTATUSCODES"
     yield "8BITMIME"
     yield "SMTPUTF8"

@@ -24,7 +24,13 @@ from tests.support.ingress import RunningIngress, ingress_settings, running_ingr
 
 TIMEOUT = 10.0
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-PLAIN = base64.b64encode(b"\0alice\0secret").decode()
+
+
+def b64(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
+
+
+PLAIN = b64(b"\0alice\0secret")
 
 
 @dataclass(frozen=True)
@@ -249,6 +255,10 @@ async def test_auth_without_tls_where_the_listener_allows_it(in_the_clear: Runni
         (["AUTH PLAIN !!"], ["501 5.5.2"]),
         (["AUTH PLAIN ="], ["501 5.5.2"]),
         (["AUTH PLAIN AGFsaWNl"], ["501 5.5.2"]),
+        (["AUTH PLAIN " + b64(b"\0\0secret")], ["501 5.5.2"]),
+        (["AUTH PLAIN " + b64(b"\0alice\0secret\0")], ["501 5.5.2"]),
+        (["AUTH PLAIN " + b64(b"boss\0alice\0secret")], ["535 5.7.8"]),
+        (["AUTH PLAIN " + b64(b"alice\0alice\0secret")], ["235 2.7.0"]),
         (["AUTH LOGIN", "YWxpY2U=", "*"], ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "501 5.7.0"]),
         (["AUTH LOGIN YWxpY2U=", "c2VjcmV0"], ["334 UGFzc3dvcmQ6", "235 2.7.0"]),
         (["AUTH PLAIN", "x" * 13_000], ["334", "500 5.5.6"]),

@@ -129,7 +129,7 @@ def test_commands_that_bring_no_mail_are_limited_until_one_comes(line: bytes) ->
     for _ in range(MOST_IDLE_COMMANDS - 1):
         dialogue.command(line)
     assert dialogue.mode is Mode.COMMANDS
-    dialogue.accepted()
+    dialogue.settled(accepted=True)
     for _ in range(MOST_IDLE_COMMANDS):
         assert dialogue.command(line) is not replies.TOO_MANY_COMMANDS
     assert dialogue.command(line) is replies.TOO_MANY_COMMANDS
