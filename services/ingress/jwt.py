@@ -67,7 +67,7 @@ def _verifier(
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
         return None
     fitting = [key for key in keys if algorithm in key.verify and (kid is None or key.kid == kid)]
-    return fitting[0].verify[algorithm] if len(fitting) == 1 and kid != "" else None
+    return fitting[0].verify[algorithm] if len(fitting) == 1 else None
 
 
 def _holds(claims: Mapping[str, Any], expected: Expected, now: float) -> bool:

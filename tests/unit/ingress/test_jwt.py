@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.jwk import LARGEST_SET, MOST_KEYS, parse_key_set
+from services.ingress.jwk import LARGEST_SET, MOST_KEYS, decode, parse_key_set
 from services.ingress.jwt import LARGEST_TOKEN, Expected, verified_claims
 from shared.settings.accepting import TokenAlgorithm
 from tests.support.tokens import Issuer, b64url, number
@@ -127,6 +127,14 @@ def test_a_public_key_is_no_secret_to_sign_with() -> None:
     body = b64url(json.dumps(CLAIMS).encode())
     unsigned = b64url(b'{"alg":"none"}')
     assert not holds(f"{unsigned}.{body}.".encode())
+
+
+def test_a_signature_has_one_form_only() -> None:
+    signed, _, signature = ISSUER.token(CLAIMS, "ES256").rpartition(b".")
+    octets = decode(signature.decode())
+    assert holds(signed + b"." + signature)
+    for longer in (octets[:32] + b"\0" + octets[32:], octets + b"\0"):
+        assert not holds(signed + b"." + b64url(longer).encode())
 
 
 def test_without_a_kid_the_key_must_be_the_only_one_that_fits() -> None:
