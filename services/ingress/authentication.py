@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from services.ingress.authenticator import Authenticator, Grant
 from services.ingress.credentials import Credential
 from services.ingress.crowding import places
+from services.ingress.jwt import InvalidToken
 from services.ingress.oauth import TokenVerifier
 from services.ingress.passwords import Busy
-from services.ingress.sasl import CertificateClaim, Claim, PasswordClaim
+from services.ingress.sasl import CertificateClaim, Claim, PasswordClaim, TokenClaim
 from services.ingress.throttle import Throttle, Verdict
 from shared.logs import get_logger
 from shared.smtp.server_replies import (
@@ -60,21 +61,37 @@ class Authentication:
             grant = await self._check(claim, place, certificate_names)
         except Busy:
             return AUTH_BUSY
-        if grant is not None:
+        if isinstance(grant, Grant):
             self._throttle.succeeded(place, grant.user.username.encode(), now())
             return grant
         delay = self._throttle.failed(place, account, now())
-        get_logger().warning("authentication failed", client=address, delay_seconds=delay)
+        get_logger().warning(
+            "authentication failed", client=address, reason=grant, delay_seconds=delay
+        )
         await asyncio.sleep(delay)
         return AUTH_FAILED
 
-    async def _check(self, claim: Claim, place: str, names: Sequence[str]) -> Grant | None:
+    async def _check(self, claim: Claim, place: str, names: Sequence[str]) -> Grant | str:
+        """Who it is, or why nobody. Raises `Busy`."""
+        users = self._authenticator
         if isinstance(claim, PasswordClaim):
-            return await self._authenticator.check(claim.username, claim.password, place)
+            found = await users.check(claim.username, claim.password, place)
+            return found or "wrong name or password"
         if isinstance(claim, CertificateClaim):
-            return self._authenticator.by_certificate(names, claim.username)
-        identity = self._tokens.verify(claim.token, self._clock()) if self._tokens else None
-        return self._authenticator.by_token(identity, claim.username) if identity else None
+            found = users.by_certificate(names, claim.username)
+            return found or f"the certificate means nobody: {', '.join(names)}"
+        return self._check_token(claim)
+
+    def _check_token(self, claim: TokenClaim) -> Grant | str:
+        assert self._tokens is not None
+        if not claim.token:
+            return "no token"
+        try:
+            identity = self._tokens.verify(claim.token, self._clock())
+        except InvalidToken as error:
+            return f"token: {error}"
+        found = self._authenticator.by_token(identity, claim.username)
+        return found or "token: it names no user who may log in so"
 
     def holds(self, grant: Grant) -> bool:
         """Whether the user is still in the file as he was, and his token has not ended."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.ingress.jwk import LARGEST_SET, VerificationKey, parse_key_set
-from services.ingress.jwt import Expected, verified_claims
+from services.ingress.jwt import Expected, InvalidToken, verified_claims
 from shared.settings.accepting import OauthSettings
 from shared.settings.load import ConfigError
 
@@ -54,17 +54,15 @@ class TokenVerifier:
         """Trust these keys, and no others, from now on."""
         self._keys = keys
 
-    def verify(self, token: bytes, now: float) -> Identity | None:
-        """Whom the token means, None if it does not hold at `now` (epoch seconds)."""
+    def verify(self, token: bytes, now: float) -> Identity:
+        """Whom the token means at `now` (epoch seconds). Raises `InvalidToken`."""
         claims = verified_claims(token, self._keys, self._expected, now)
-        if claims is None:
-            return None
         username = claims.get(self._settings.username_claim)
         tenant = claims.get(self._settings.tenant_claim) if self._settings.tenant_claim else ""
         if not (isinstance(username, str) and 0 < len(username) <= _LONGEST_NAME):
-            return None
+            raise InvalidToken("it names no user")
         if self._settings.tenant_claim and not _is_tenant(tenant):
-            return None
+            raise InvalidToken("it names no tenant")
         return Identity(username, str(tenant), float(claims["exp"]) + self._expected.skew)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import argon2
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from services.ingress.authentication import Authentication
 from services.ingress.authenticator import Authenticator, Grant
 from services.ingress.credentials import Credential
+from services.ingress.oauth import TokenVerifier
 from services.ingress.sasl import CertificateClaim, Claim, PasswordClaim, TokenClaim
 from services.ingress.throttle import MOST_OF_PLACE, Throttle
+from shared.settings.accepting import OauthSettings
 from shared.smtp.server_replies import AUTH_FAILED, TOO_MANY_GUESSES
 
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -23,7 +26,10 @@ HERE = "192.0.2.1"
 
 @pytest.fixture
 async def authentication() -> AsyncIterator[Authentication]:
-    found = Authentication(Authenticator([ALICE]), Throttle(first_delay=0.0))
+    oauth = OauthSettings(issuer="i", audience=("a",), jwks_file=Path("none"))
+    found = Authentication(
+        Authenticator([ALICE]), Throttle(first_delay=0.0), TokenVerifier(oauth, ())
+    )
     yield found
     found.close()
 
@@ -53,7 +59,7 @@ async def test_the_right_password_is_answered_at_once_whatever_came_before(
 @pytest.mark.parametrize(
     "claim",
     [WRONG, PasswordClaim(b"", b""), CertificateClaim(b""), CertificateClaim(b"x"),
-     TokenClaim(b"", b"token")],
+     TokenClaim(b"", b"token"), TokenClaim(b"", b"")],
 )  # fmt: skip
 async def test_wrong_claims_of_every_kind_block_their_place(
     authentication: Authentication, claim: Claim

@@ -13,21 +13,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.jwk import LARGEST_SET, MOST_KEYS, decode, parse_key_set
-from services.ingress.jwt import LARGEST_TOKEN, Expected, verified_claims
+from services.ingress.jwk import LARGEST_SET, MOST_KEYS, VerificationKey, decode, parse_key_set
+from services.ingress.jwt import LARGEST_TOKEN, Expected, InvalidToken, verified_claims
 from shared.settings.accepting import TokenAlgorithm
 from tests.support.tokens import Issuer, b64url, number
 
 NOW = 1_800_000_000.0
 ISSUER = Issuer()
 KEYS = parse_key_set(json.dumps(ISSUER.key_set()).encode())
+Keys = tuple[VerificationKey, ...]
 ALL = frozenset(TokenAlgorithm)
 EXPECTED = Expected("https://id.test", frozenset(("postroad", "mail")), ALL, 60.0)
 CLAIMS = {"iss": "https://id.test", "aud": "postroad", "exp": NOW + 300, "sub": "al"}
 
 
 def holds(token: bytes, expected: Expected = EXPECTED) -> bool:
-    return verified_claims(token, KEYS, expected, NOW) is not None
+    return not reason(token, expected)
+
+
+def reason(token: bytes, expected: Expected = EXPECTED, keys: Keys = KEYS) -> str:
+    """Why it does not hold; empty where it does."""
+    try:
+        verified_claims(token, keys, expected, NOW)
+    except InvalidToken as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("algorithm", list(TokenAlgorithm))
@@ -129,6 +139,23 @@ def test_a_public_key_is_no_secret_to_sign_with() -> None:
     assert not holds(f"{unsigned}.{body}.".encode())
 
 
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (b"opaque", "not a signed token"),
+        (b"a.b.c", "malformed"),
+        (ISSUER.token({**CLAIMS, "iss": "x"}), "it is of another issuer"),
+        (ISSUER.token({**CLAIMS, "aud": "x"}), "it is for another audience"),
+        (ISSUER.token({**CLAIMS, "exp": 0}), "it has expired"),
+        (ISSUER.token({**CLAIMS, "nbf": NOW + 99}), "it holds later only"),
+        (Issuer().token(CLAIMS), "the signature is wrong"),
+        (ISSUER.token(CLAIMS, kid="x"), "its key is not in the set"),
+    ],
+)
+def test_the_reason_is_told(token: bytes, said: str) -> None:
+    assert reason(token) == said
+
+
 def test_a_signature_has_one_form_only() -> None:
     signed, _, signature = ISSUER.token(CLAIMS, "ES256").rpartition(b".")
     octets = decode(signature.decode())
@@ -142,8 +169,8 @@ def test_without_a_kid_the_key_must_be_the_only_one_that_fits() -> None:
     assert holds(token)
     other = json.dumps(Issuer().key_set()).replace('"kid": "', '"kid": "x')
     twice = (*KEYS, *parse_key_set(other.encode()))
-    assert verified_claims(token, twice, EXPECTED, NOW) is None
-    assert verified_claims(ISSUER.token(CLAIMS, "ES256"), twice, EXPECTED, NOW) is not None
+    assert reason(token, keys=twice) == "its key is not in the set"
+    assert reason(ISSUER.token(CLAIMS, "ES256"), keys=twice) == ""
 
 
 @pytest.mark.parametrize(
@@ -180,9 +207,8 @@ PARTS = st.lists(
 
 
 @given(PARTS | st.binary())
-def test_any_octets_give_claims_or_none(token: bytes) -> None:
-    found = verified_claims(token, KEYS, EXPECTED, NOW)
-    assert found is None or found == CLAIMS
+def test_any_octets_give_claims_or_one_error(token: bytes) -> None:
+    assert reason(token) or verified_claims(token, KEYS, EXPECTED, NOW) == CLAIMS
 
 
 def one(**key: Any) -> bytes:
