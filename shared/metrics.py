@@ -151,6 +151,12 @@ _known(given_back_jobs, GIVEN_BACK)
 _known(queue_seconds, ("delivered", "failed"))
 
 
+def count_auth(mechanism: str, result: str) -> None:
+    """One AUTH command; `result` is one of `AUTH_RESULTS`, `mechanism` whatever a client said."""
+    known = mechanism if mechanism in AUTH_MECHANISMS else "other"
+    ingress_auth.labels(known, result).inc()
+
+
 def throttled_by(providers: Collection[str]) -> Mapping[str, Callable[[float], None]]:
     """How to count the time that jobs of each of these providers waited because of a limit."""
     _known(throttled_seconds, providers)

@@ -33,11 +33,6 @@ _HTTP_METHODS = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNE
 """A browser that was led here must not get its body read as commands (ALPACA)."""
 
 
-def _count_refused(mechanism: str, result: str) -> None:
-    known = mechanism if mechanism in metrics.AUTH_MECHANISMS else "other"
-    metrics.ingress_auth.labels(known, result).inc()
-
-
 class Mode(Enum):
     """What the octets that come next are, or what the shell has to do before."""
 
@@ -360,12 +355,13 @@ class Dialogue:
         refusal = policy.check_auth(self.rules, self.secured, self.user is not None, in_transaction)
         if refusal is not None:
             if refusal is replies.AUTH_NEEDS_TLS:
-                _count_refused(argument.partition(b" ")[0].upper().decode("latin-1"), "unencrypted")
+                mechanism = argument.partition(b" ")[0].upper().decode("latin-1")
+                metrics.count_auth(mechanism, "unencrypted")
             return refusal
         self.auth_argument = parse_auth(argument)
         offered = policy.mechanisms(self.rules, self.secured, bool(self.certificate_names))
         if self.auth_argument[0] not in offered:
-            _count_refused("other", "unknown_mechanism")
+            metrics.count_auth("other", "unknown_mechanism")
             return replies.AUTH_MECHANISM
         self.mode = Mode.AUTH
         return None

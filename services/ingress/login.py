@@ -56,7 +56,7 @@ class Login:
             get_logger().error("authentication not possible", error=type(error).__name__)
             reply = replies.AUTH_TROUBLE
         self._failures += reply is replies.AUTH_FAILED
-        metrics.ingress_auth.labels(arguments[0], _RESULTS.get(reply, "malformed")).inc()
+        metrics.count_auth(arguments[0], _RESULTS.get(reply, "malformed"))
         return reply
 
     async def _decide(self, claim: Claim, dialogue: Dialogue) -> ServerReply:

@@ -104,7 +104,7 @@ class Throttle:
             return Verdict.TRY
         if self._blocked.holds(place, now):
             return Verdict.PLACE_BLOCKED
-        if account and _whole(self._accounts.level(pair[1], now)) >= MOST_OF_ACCOUNT:
+        if _whole(self._accounts.level(pair[1], now)) >= MOST_OF_ACCOUNT:
             return Verdict.ACCOUNT_DEFERRED
         return Verdict.TRY
 

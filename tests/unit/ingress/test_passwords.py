@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
 
 import argon2
 import pytest
 
-from services.ingress.passwords import MOST_OF_PLACE, MOST_WAITING, Busy, PasswordChecks
+from services.ingress.passwords import AT_ONCE, MOST_OF_PLACE, MOST_WAITING, Busy, PasswordChecks
 
 HASH = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
 
@@ -19,41 +21,46 @@ async def begin(checks: PasswordChecks, password: str, place: str) -> asyncio.Ta
     return task
 
 
-class Held(PasswordChecks):
-    """Whose threads answer when told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for _ in range(2):
-            self._threads.submit(
-                lambda: asyncio.run_coroutine_threadsafe(self.go.wait(), loop).result()
-            )
+Held = tuple[PasswordChecks, threading.Event]
 
 
-async def test_one_place_cannot_fill_the_queue_and_all_together_cannot_overfill_it() -> None:
-    checks = Held()
+@pytest.fixture
+def held() -> Iterator[Held]:
+    """Checks whose threads answer once the event is set."""
+    checks, go = PasswordChecks(), threading.Event()
+    for _ in range(AT_ONCE):
+        checks._threads.submit(go.wait)
+    yield checks, go
+    go.set()
+    checks.close()
+
+
+async def is_busy(checks: PasswordChecks, place: str) -> bool:
+    task = await begin(checks, "more", place)
+    await asyncio.sleep(0)
+    return task.done() and isinstance(task.exception(), Busy)
+
+
+async def test_one_place_cannot_fill_the_queue_and_all_together_cannot_overfill_it(
+    held: Held,
+) -> None:
+    checks, go = held
     begun = [await begin(checks, f"p{n}", "one") for n in range(MOST_OF_PLACE)]
-    with pytest.raises(Busy):
-        await checks.fits(HASH, b"more", "one")
+    assert await is_busy(checks, "one")
     places = [f"place {n % 10}" for n in range(MOST_WAITING - MOST_OF_PLACE)]
     begun += [await begin(checks, f"q{n}", place) for n, place in enumerate(places)]
     assert not any(task.done() for task in begun)
-    with pytest.raises(Busy):
-        await checks.fits(HASH, b"more", "another")
-    checks.go.set()
+    assert await is_busy(checks, "another")
+    go.set()
     assert await asyncio.gather(*begun) == [False] * MOST_WAITING
     assert await checks.fits(HASH, b"secret", "one")
     assert checks._running == {}
     assert checks._of_place == {}
-    checks.close()
 
 
-async def test_equal_checks_are_one_and_outlive_who_goes() -> None:
-    checks = Held()
+async def test_equal_checks_are_one_and_outlive_who_goes(held: Held) -> None:
+    checks, go = held
     tasks = [await begin(checks, "secret", "one") for _ in range(10 * MOST_WAITING)]
     tasks.pop(0).cancel()
-    checks.go.set()
+    go.set()
     assert set(await asyncio.gather(*tasks)) == {True}
-    checks.close()
