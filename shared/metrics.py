@@ -22,6 +22,11 @@ OUTCOMES = ("delivered", "deferred", "failed", "unknown")
 FAILURE_REASONS = (
     "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other",
 )  # fmt: skip
+AUTH_MECHANISMS = ("PLAIN", "LOGIN", "EXTERNAL", "OAUTHBEARER", "other")
+AUTH_RESULTS = (
+    "success", "wrong", "malformed", "unknown_mechanism", "throttled", "busy", "unencrypted",
+    "sessions", "cancelled", "trouble",
+)  # fmt: skip
 TLS_RESULTS = ("full", "resumed", "failed")
 UNCERTAIN_POLICIES = ("retry", "sent", "hold")
 DSN_ACTIONS = ("failed", "delayed", "relayed")
@@ -45,6 +50,10 @@ accepted_messages = TalliedCounter(
 refused_messages = Counter(
     "postroad_refused_messages", "Transactions or commands refused, by reason.", ["reason"]
 )
+ingress_auth = Counter(
+    "postroad_ingress_auth", "AUTH commands, by mechanism and what came of them.",
+    ["mechanism", "result"],
+)  # fmt: skip
 sessions = Gauge("postroad_ingress_sessions", "SMTP sessions that are open.")
 ingress_overloaded = Gauge(
     "postroad_ingress_overloaded", "1 while new sessions and mails are put off for load."
@@ -111,6 +120,9 @@ config_reloads = Counter(
 credentials_reloads = Counter(
     "postroad_credentials_reloads", "Changed credentials files read while running.", ["result"]
 )
+jwks_reloads = Counter(
+    "postroad_jwks_reloads", "Changed key sets (JWKS) read while running.", ["result"]
+)
 certificate_reloads = Counter(
     "postroad_certificate_reloads", "Changed certificates read while running.", ["result"]
 )
@@ -120,10 +132,14 @@ certificate_seconds_left = Gauge(
 dropped_log_lines = Counter("postroad_dropped_log_lines", "Log lines that could not be written.")
 
 _known(refused_messages, REFUSALS)
+for _mechanism in AUTH_MECHANISMS:
+    for _result in AUTH_RESULTS:
+        ingress_auth.labels(_mechanism, _result)
 _known(publish_failures, ("unavailable", "refused", "unroutable"))
 _known(delivery_attempts, OUTCOMES)
 _known(config_reloads, ("ok", "failed"))
 _known(credentials_reloads, ("ok", "failed"))
+_known(jwks_reloads, ("ok", "failed"))
 _known(certificate_reloads, ("ok", "failed"))
 _known(failures, FAILURE_REASONS)
 _known(dsns, DSN_ACTIONS)
@@ -133,6 +149,12 @@ _known(parked_messages, [reason.value for reason in ParkReason])
 _known(ownership_changes, OWNERSHIP_CHANGES)
 _known(given_back_jobs, GIVEN_BACK)
 _known(queue_seconds, ("delivered", "failed"))
+
+
+def count_auth(mechanism: str, result: str) -> None:
+    """One AUTH command; `result` is one of `AUTH_RESULTS`, `mechanism` whatever a client said."""
+    known = mechanism if mechanism in AUTH_MECHANISMS else "other"
+    ingress_auth.labels(known, result).inc()
 
 
 def throttled_by(providers: Collection[str]) -> Mapping[str, Callable[[float], None]]:

@@ -119,9 +119,10 @@ class Acceptance:
         now = self._clock()
         identity = mail_id(int(now * 1000), self._entropy(10))
         if dialogue.user is not None:
-            path = transaction.reverse_path.address
+            path, user = transaction.reverse_path.address, dialogue.user
+            bound = user.senders is not None
             submission = Submission(
-                identity, dialogue.rules.hostname, now, path, dialogue.user.may_send_as
+                identity, dialogue.rules.hostname, now, path, user.may_send_as, bound
             )
             prepared = prepare(inspected.content, submission)
             if isinstance(prepared, ServerReply):

@@ -46,6 +46,7 @@ class Senders(Protocol):
 
 MECHANISMS = ("PLAIN", "LOGIN")
 EXTERNAL = "EXTERNAL"
+OAUTHBEARER = "OAUTHBEARER"
 LEAST_BY = 10
 """Seconds: what may be asked for with BY and mode R at least (RFC 2852). The queues take a part."""
 MOST_ERRORS = 10
@@ -64,6 +65,7 @@ class Rules:
     tls: ListenerTls
     auth: ListenerAuth
     auth_without_tls: bool
+    oauth: bool
     relay_networks: tuple[Network, ...]
     tenant: str
     message_class: MessageClass
@@ -101,6 +103,7 @@ def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
         tls=listener.tls,
         auth=listener.auth,
         auth_without_tls=listener.auth_without_tls,
+        oauth=settings.ingress.oauth is not None,
         relay_networks=listener.relay_networks,
         tenant=listener.tenant,
         message_class=listener.message_class,
@@ -155,9 +158,13 @@ def parameters(
     return brought_by((*lines, "AUTH") if authenticated else lines)
 
 
-def mechanisms(certified: bool) -> tuple[str, ...]:
-    """Of AUTH; EXTERNAL for a client whose certificate was verified (RFC 4422, A)."""
-    return (*MECHANISMS, EXTERNAL) if certified else MECHANISMS
+def mechanisms(rules: Rules, secured: bool, certified: bool) -> tuple[str, ...]:
+    """Of AUTH; EXTERNAL for a client whose certificate was verified (RFC 4422, A).
+
+    A token never crosses in the clear (RFC 7628, 4), whatever a listener says of passwords.
+    """
+    tokens = (OAUTHBEARER,) if rules.oauth and secured else ()
+    return (*MECHANISMS, *tokens, EXTERNAL) if certified else (*MECHANISMS, *tokens)
 
 
 def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: bool) -> Iterator[str]:
@@ -166,7 +173,7 @@ def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: boo
     if check_starttls(rules, secured) is None:
         yield "STARTTLS"
     if check_auth(rules, secured, authenticated) is None:
-        yield f"AUTH {' '.join(mechanisms(certified))}"
+        yield f"AUTH {' '.join(mechanisms(rules, secured, certified))}"
     yield "ENHANCEDSTATUSCODES"
     yield "8BITMIME"
     yield "SMTPUTF8"

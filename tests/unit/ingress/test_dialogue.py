@@ -97,6 +97,7 @@ def test_starttls_makes_the_session_forget_everything() -> None:
     assert dialogue.mode is Mode.STARTTLS
     dialogue.authenticated(User("alice", "default"))
     dialogue.start(secured=True)
+    assert dialogue.user is None
     assert dialogue.command(b"MAIL FROM:<a@b.test>") is replies.HELLO_FIRST
     assert (dialogue.user, dialogue.trusted, dialogue.extended) == (None, False, False)
     dialogue.command(b"EHLO x")
@@ -163,7 +164,7 @@ def test_commands_that_bring_no_mail_are_limited_until_one_comes(line: bytes) ->
     for _ in range(MOST_IDLE_COMMANDS - 1):
         dialogue.command(line)
     assert dialogue.mode is Mode.COMMANDS
-    dialogue.accepted()
+    dialogue.settled(accepted=True)
     for _ in range(MOST_IDLE_COMMANDS):
         assert dialogue.command(line) is not replies.TOO_MANY_COMMANDS
     assert dialogue.command(line) is replies.TOO_MANY_COMMANDS
@@ -188,3 +189,14 @@ def test_no_octets_raise_anything(commands: list[tuple[bytes, bytes]]) -> None:
             dialogue.command(verb + argument)
             if dialogue.mode is Mode.CONTENT:
                 dialogue.end_content()
+
+
+def test_a_session_that_forgets_its_user_makes_room_for_another_one() -> None:
+    dialogue, user = submission(), User("alice", "default", connections=1)
+    assert dialogue.authenticated(user)
+    dialogue.start(secured=True)
+    assert dialogue.authenticated(user)
+    assert not dialogue.authenticated(user)
+    dialogue.leave()
+    dialogue.leave()
+    assert dialogue.authenticated(user)
