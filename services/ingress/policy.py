@@ -45,10 +45,6 @@ class Senders(Protocol):
 
 MECHANISMS = ("PLAIN", "LOGIN")
 EXTERNAL = "EXTERNAL"
-MOST_ERRORS = 10
-"""Unknown commands and broken lines in one session."""
-MOST_IDLE_COMMANDS = 100
-"""Commands since the last accepted mail that do nothing for one: NOOP, RSET, EHLO and the like."""
 MOST_AUTH_FAILURES = 5
 """Wrong passwords in one session."""
 
@@ -67,6 +63,8 @@ class Rules:
     max_message_bytes: int
     max_recipients: int
     max_mails_per_session: int
+    max_errors: int
+    max_commands: int
     folds_long_lines: bool
 
 
@@ -104,6 +102,8 @@ def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
         max_message_bytes=settings.ingress.max_message_bytes,
         max_recipients=settings.ingress.max_recipients,
         max_mails_per_session=settings.ingress.max_mails_per_session,
+        max_errors=settings.ingress.max_errors,
+        max_commands=max(settings.ingress.max_commands, 5 * settings.ingress.max_recipients),
         folds_long_lines=settings.ingress.long_lines is LongLines.FOLD,
     )
 

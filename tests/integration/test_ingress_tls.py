@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import smtplib
 import ssl
@@ -18,6 +19,7 @@ import trustme
 import yaml
 
 from services.ingress.server import SmtpServer
+from services.ingress.tls import HANDSHAKE_TIMEOUT
 from shared.logs import configure_logging
 from shared.settings.model import LoggingSettings
 from tests.support.ingress import RunningIngress, ingress_settings, running_ingress
@@ -312,3 +314,42 @@ async def test_credentials_are_never_logged(
     assert "authentication failed" in logged
     for secret in ("secret", "wrongpass", "AGFsaWNl", base64.b64encode(b"\0a\0junk").decode()):
         assert secret not in logged
+
+
+async def test_connections_count_before_their_handshake(site: Site) -> None:
+    settings = site.settings(tls="implicit")
+    ingress_keys = settings.ingress.model_copy(update={"max_connections_per_address": 1})
+    settings = settings.model_copy(update={"ingress": ingress_keys})
+    async with running_ingress(site.folder, settings) as ingress:
+        _, silent = await asyncio.open_connection("127.0.0.1", ingress.port)
+        refused, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+        assert await asyncio.wait_for(refused.read(), HANDSHAKE_TIMEOUT / 2) == b""
+        silent.close()  # makes room, before its time is over
+        async with asyncio.timeout(TIMEOUT):
+            greeting = b""
+            while not greeting:
+                with contextlib.suppress(OSError):
+                    reader, other = await asyncio.open_connection(
+                        "127.0.0.1", ingress.port, ssl=site.client
+                    )
+                    greeting = await reader.readline()
+        assert greeting.startswith(b"220 ")
+        for each in (writer, other):
+            each.close()
+
+
+async def test_a_handshake_under_way_is_shed_for_others(site: Site) -> None:
+    settings = site.settings(tls="implicit")
+    ingress_keys = settings.ingress.model_copy(
+        update={"max_connections": 1, "reserved_connections": 0}
+    )
+    settings = settings.model_copy(update={"ingress": ingress_keys})
+    async with running_ingress(site.folder, settings) as ingress:
+        silent, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+        reader, other = await asyncio.open_connection("127.0.0.1", ingress.port, ssl=site.client)
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT / 2):
+            assert (await reader.readline()).startswith(b"220 ")
+            with contextlib.suppress(ConnectionResetError):
+                assert await silent.read() == b""
+        for each in (writer, other):
+            each.close()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
-from services.ingress.overload import LoadLimits, Overload, is_overloaded
+from services.ingress.overload import LoadLimits, Overload, is_overloaded, usual
 
 LIMITS = LoadLimits(lag=1.0, memory=1000)
 
@@ -27,6 +27,19 @@ def test_it_begins_above_the_limits_and_ends_well_below(
     before: bool, lag: float, memory: int, now: bool
 ) -> None:
     assert is_overloaded(before, lag, memory, LIMITS) is now
+
+
+@pytest.mark.parametrize(
+    ("lags", "lag"),
+    [
+        ([0.0, 0.0, 9.0], 0.0),
+        ([0.0, 9.0, 0.1], 0.1),
+        ([0.0, 2.0, 3.0], 2.0),
+        ([2.0, 0.0, 3.0], 2.0),
+    ],
+)
+def test_one_long_step_is_no_overload_and_two_of_three_are(lags: list[float], lag: float) -> None:
+    assert usual(lags) == lag
 
 
 def test_without_a_limit_memory_does_not_count() -> None:
