@@ -353,3 +353,17 @@ async def test_a_handshake_under_way_is_shed_for_others(site: Site) -> None:
                 assert await silent.read() == b""
         for each in (writer, other):
             each.close()
+
+
+@pytest.mark.parametrize("line", [b"AUTH PLAIN !\r\n", b"AUTH LOGIN\r\n*\r\n", b"AUTH NONE\r\n"])
+async def test_exchanges_that_come_to_nothing_use_up_the_errors(site: Site, line: bytes) -> None:
+    settings = site.settings(tls="none", auth_without_tls=True)
+    async with running_ingress(site.folder, settings) as ingress:
+        reader, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+        writer.write(b"EHLO x\r\n")
+        for _ in range(settings.ingress.max_errors):
+            writer.write(line)
+        async with asyncio.timeout(TIMEOUT):
+            said = await reader.read()
+        assert said.endswith(b"\r\n421 4.7.0 Too many errors\r\n")
+        writer.close()

@@ -69,3 +69,15 @@ async def test_memory_is_looked_at_and_told() -> None:
         assert not overload.active
     finally:
         overload.stop()
+
+
+async def test_the_second_late_look_of_three_is_too_much() -> None:
+    overload, now = Overload(LIMITS, lambda: 0), asyncio.get_running_loop().time()
+    try:
+        overload._sample(now - 60)
+        assert not overload.active
+        overload._sample(now + 60)
+        overload._sample(now - 60)
+        assert overload.active
+    finally:
+        overload.stop()
