@@ -35,7 +35,8 @@ GIVEN_BACK = ("limit", "late", "moved")
 """Why a job went back to the broker before it began: no turn yet, held long, for another queue."""
 REFUSALS = (
     "syntax", "auth", "relay", "sender", "quota", "size", "content", "recipients", "ours",
-    "blocked", "load", "proxy",
+    "blocked", "load", "proxy", "errors",
+    "tls", "idle", "slow", "shed",
 )  # fmt: skip
 
 

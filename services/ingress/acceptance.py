@@ -17,8 +17,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from services.ingress.content import Inspected, class_of, inspect
-from services.ingress.dialogue import Dialogue, Transaction
+from services.ingress.dialogue import Dialogue
 from services.ingress.hygiene import Submission, prepare
+from services.ingress.transaction import Transaction
 from shared import metrics
 from shared.broker.interface import Broker, Outgoing, Refused, Unroutable
 from shared.broker.topology import ACCEPTED

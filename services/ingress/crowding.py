@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 MOST_PLACES = 50_000
-"""Places whose rate is remembered; those not seen for longest go first."""
+"""Places whose rate, or whose login, is remembered; those not seen for longest go first."""
 MINUTE = 60.0
+KNOWN_FOR = 86_400.0
+"""Seconds after its last login until a place is strange again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,24 @@ class Crowd:
         self._limits = limits
         self._open: dict[str, int] = {}
         self._rates: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._known: OrderedDict[str, float] = OrderedDict()
+
+    def set_limits(self, limits: CrowdLimits) -> None:
+        """From now on these hold, for sessions to come."""
+        self._limits = limits
+
+    def welcome(self, address: str, now: float) -> None:
+        """Somebody at this address has logged in."""
+        place = places(address)[0]
+        self._known[place] = now
+        self._known.move_to_end(place)
+        if len(self._known) > MOST_PLACES:
+            self._known.popitem(last=False)
+
+    def knows(self, address: str, now: float) -> bool:
+        """Whether somebody at this address has logged in of late."""
+        since = self._known.get(places(address)[0])
+        return since is not None and now - since < KNOWN_FOR
 
     def enter(self, address: str, now: float) -> bool:
         """Whether one more session may begin; it counts until `leave`."""

@@ -12,9 +12,11 @@ from enum import Enum
 from typing import ClassVar
 
 from services.ingress import policy
+from services.ingress.budget import Budget
 from services.ingress.chunks import Chunk, ChunkedContent, parse_bdat
 from services.ingress.policy import Rules, User
 from services.ingress.senders import Quotas
+from services.ingress.transaction import Transaction
 from shared import metrics
 from shared.smtp import server_replies as replies
 from shared.smtp.commands import parse_auth, parse_hello, parse_mail, parse_rcpt
@@ -24,9 +26,8 @@ from shared.smtp.parameters import (
     NO_RECIPIENT_PARAMETERS,
     Body,
     MailParameters,
-    RecipientParameters,
 )
-from shared.smtp.paths import ForwardPath, ReversePath
+from shared.smtp.paths import ReversePath
 from shared.smtp.server_replies import ServerReply
 
 _HTTP_METHODS = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT"))
@@ -45,20 +46,6 @@ class Mode(Enum):
     CLOSED = "closed"
 
 
-class Transaction:
-    """What MAIL and RCPT have said so far."""
-
-    __slots__ = ("chunks", "parameters", "recipients", "reverse_path", "wishes")
-
-    def __init__(self, reverse_path: ReversePath, parameters: MailParameters) -> None:
-        self.reverse_path = reverse_path
-        self.parameters = parameters
-        self.recipients: list[ForwardPath] = []
-        self.wishes: dict[int, RecipientParameters] = {}
-        """By the number of the recipient, where there are any."""
-        self.chunks: ChunkedContent | None = None
-
-
 class Dialogue:
     """The state of one session; `blocked` tells whether mail can be stored now.
 
@@ -67,10 +54,9 @@ class Dialogue:
     """
 
     __slots__ = (
+        "_budget",
         "_chunk_refusal",
-        "_errors",
         "_holds",
-        "_idle_commands",
         "_mails",
         "_quotas",
         "_storing",
@@ -103,8 +89,7 @@ class Dialogue:
         self._quotas = quotas
         self.address = address
         self.blocked = blocked
-        self._errors = 0
-        self._idle_commands = 0
+        self._budget = Budget(rules.max_errors, rules.max_commands)
         self._mails = 0
         self.chunk: Chunk
         self._chunk_refusal: ServerReply | None = None
@@ -136,9 +121,13 @@ class Dialogue:
         if handle is None:
             return self._unknown(verb)
         try:
-            return handle(self, argument.rstrip(b" \t"))
+            reply = handle(self, argument.rstrip(b" \t"))
         except ProtocolError as error:
-            return error.reply
+            reply = error.reply
+        if reply is None or not reply.refusal:
+            return reply
+        # After a refused MAIL, everything that was pipelined behind it is refused as well.
+        return self.charge(reply, forgiven=self.trusted and handle in self._pipelined)
 
     def fault(self, fault: LineFault) -> ServerReply:
         """Answer a line that is no command."""
@@ -146,7 +135,19 @@ class Dialogue:
             self.mode = Mode.CLOSED
             return replies.LINE_TOO_LONG
         bare = fault is LineFault.BARE_LINE_END
-        return self._count_error(replies.BARE_LINE_END if bare else replies.LINE_TOO_LONG)
+        return self.charge(replies.BARE_LINE_END if bare else replies.LINE_TOO_LONG)
+
+    def charge(self, reply: ServerReply, *, forgiven: bool = False) -> ServerReply:
+        """Count what `reply` refuses; returns 421 instead, and closes, once it is too much.
+
+        An error is what the client does wrong (5yz), unless it is `forgiven`.
+        """
+        if not reply.refusal or self.mode is Mode.CLOSED:
+            return reply
+        if self._budget.refused(error=reply.permanent and not forgiven):
+            return reply
+        self.mode = Mode.CLOSED
+        return replies.TOO_MANY_ERRORS
 
     def leave(self) -> None:
         """Nobody is there any more: what was reserved for the user is given back."""
@@ -180,7 +181,7 @@ class Dialogue:
     def settled(self, *, accepted: bool) -> None:
         """The content is answered. A session that brings mail is of use."""
         if accepted:
-            self._idle_commands = 0
+            self._budget.clear()
         if self._storing is not None:
             (user, recipients), self._storing = self._storing, None
             self._quotas.end(user, recipients, accepted=accepted)
@@ -195,19 +196,11 @@ class Dialogue:
         if verb.upper() in _HTTP_METHODS:
             self.mode = Mode.CLOSED
             return replies.NOT_A_MAIL_CLIENT
-        return self._count_error(replies.NOT_RECOGNIZED)
-
-    def _count_error(self, reply: ServerReply) -> ServerReply:
-        self._errors += 1
-        if self._errors < policy.MOST_ERRORS:
-            return reply
-        self.mode = Mode.CLOSED
-        return replies.TOO_MANY_ERRORS
+        return self.charge(replies.NOT_RECOGNIZED)
 
     def _idle(self, reply: ServerReply) -> ServerReply:
         """Answer a command that does nothing for a mail, as long as there are not too many."""
-        self._idle_commands += 1
-        if self._idle_commands <= policy.MOST_IDLE_COMMANDS:
+        if self._budget.idle():
             return reply
         self.mode = Mode.CLOSED
         return replies.TOO_MANY_COMMANDS
@@ -227,6 +220,11 @@ class Dialogue:
 
     def _hello(self, argument: bytes) -> None:
         self.client_name = parse_hello(argument)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self.transaction is not None:
+            self._budget.gave_up(1 + len(self.transaction.recipients))
         self._forget_transaction()
 
     def _mail(self, argument: bytes) -> ServerReply:
@@ -316,13 +314,13 @@ class Dialogue:
         """The chunk has come: its reply, None if it was the last of a content."""
         self.mode = Mode.COMMANDS
         if self._chunk_refusal is not None:
-            return self._chunk_refusal
+            return self.charge(self._chunk_refusal, forgiven=self.trusted)
         return None if self.chunk.last else replies.CHUNK_TAKEN
 
     def _rset(self, argument: bytes) -> ServerReply:
         if argument:
             return replies.NO_ARGUMENT
-        self._forget_transaction()
+        self._give_up()
         return self._idle(replies.OK)
 
     def _noop(self, _argument: bytes) -> ServerReply:
@@ -369,6 +367,8 @@ class Dialogue:
             return replies.AUTH_MECHANISM
         self.mode = Mode.AUTH
         return None
+
+    _pipelined: ClassVar = frozenset((_rcpt, _data))
 
     _verbs: ClassVar[dict[bytes, Callable[[Dialogue, bytes], ServerReply | None]]] = {
         b"EHLO": _ehlo,

@@ -12,6 +12,18 @@ _count_refusal = {
 }
 
 
+def count_refusal(reply: ServerReply) -> None:
+    """Count what is refused, also where nobody can be told."""
+    if reply.refusal:
+        _count_refusal[reply.refusal]()
+
+
+def peer_address(transport: asyncio.BaseTransport) -> str:
+    """The client's IP address without a zone; an unspecified one where it is gone already."""
+    peername = transport.get_extra_info("peername")
+    return str(peername[0]).partition("%")[0] if peername else "0.0.0.0"
+
+
 class Link:
     """Replies wait here until `flush` sends them in one write. After `lost` nothing happens."""
 

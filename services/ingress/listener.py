@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 
 from services.ingress.context import Context
+from services.ingress.link import count_refusal
 from services.ingress.policy import is_in
 from services.ingress.proxied import ProxiedServer
-from services.ingress.server import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, SmtpServer
+from services.ingress.server import SmtpServer
+from services.ingress.tls import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT
 from shared.logs import get_logger
 from shared.settings.accepting import ListenerSettings, ListenerTls
 from shared.settings.load import ConfigError
+from shared.smtp.server_replies import NO_TLS
 
 BACKLOG = 1024
 
@@ -61,38 +64,49 @@ class Listener:
 
     async def start(self, sock: socket.socket) -> tuple[str, int]:
         """Accept sessions on a bound socket; returns its address and port."""
-        implicit = self._settings.tls is ListenerTls.IMPLICIT
         address, port = sock.getsockname()[:2]
-        if self._settings.proxy_networks:
-            self._server = ProxiedServer(sock, self._is_balancer, self._serve)
+        if self._settings.proxy_networks or self._settings.tls is ListenerTls.IMPLICIT:
+            sessions = self._context.sessions
+            self._server = ProxiedServer(sock, self._is_balancer, self._serve, sessions)
             self._server.start(BACKLOG)
         else:
-            self._server = await self._listen(sock, implicit)
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: SmtpServer(self._context), sock=sock, backlog=BACKLOG
+            )
         get_logger().info("listening", address=address, port=port, listener=self._number)
         return address, port
-
-    async def _listen(self, sock: socket.socket, implicit: bool) -> asyncio.Server:
-        return await asyncio.get_running_loop().create_server(
-            lambda: SmtpServer(self._context),
-            sock=sock,
-            backlog=BACKLOG,
-            ssl=self._context.tls if implicit else None,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if implicit else None,
-            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT if implicit else None,
-        )
 
     def _is_balancer(self, peer: str) -> bool:
         return is_in(peer, self._settings.proxy_networks)
 
     async def _serve(self, client: socket.socket, address: str) -> None:
-        implicit = self._settings.tls is ListenerTls.IMPLICIT
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: SmtpServer(self._context, address),
-            client,
-            ssl=self._context.tls if implicit else None,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if implicit else None,
-            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT if implicit else None,
-        )
+        session = SmtpServer(self._context, address)
+        if self._settings.tls is ListenerTls.IMPLICIT:
+            await self._secure(session, client, address)
+        else:
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: session, client)
+
+    async def _secure(self, session: SmtpServer, client: socket.socket, address: str) -> None:
+        """TLS, for a session that counts already; who is refused gets no handshake (RFC 8314)."""
+        refusal = session.admit(address, asyncio.current_task())
+        if refusal is not None:
+            count_refusal(refusal)
+            client.close()
+            return
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: session,
+                client,
+                ssl=self._context.tls,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            )
+        except OSError:
+            count_refusal(NO_TLS)
+            client.close()
+        finally:
+            session.handshake_ended()
 
     def stop(self) -> None:
         """Accept no more sessions; those that are open go on."""

@@ -41,7 +41,11 @@ class Ingress:
         ingress = settings.ingress
         self._settings = settings
         self.addresses: list[tuple[str, int]] = []
-        self._sessions = Sessions(ingress.max_connections, ingress.command_timeout / 1000)
+        self._sessions = Sessions(
+            ingress.max_connections,
+            ingress.command_timeout / 1000,
+            ingress.max_connections * ingress.reserved_connections // 100,
+        )
         self._acceptance = Acceptance(broker, store, settings.content_store.inline_max_bytes)
         self._authentication = None
         self._watches: list[FileWatch] = []

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from shared import metrics
 from shared.logs import get_logger
 
 SAMPLE_SECONDS = 0.25
+LAGS = 3
+"""Looks of which most must be late: one long step of ours is no overload."""
 CALM_LAG, CALM_MEMORY = 0.5, 0.9
 """Parts of the limits that must not be passed for it to be over."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -26,6 +29,11 @@ class LoadLimits:
 
     lag: float
     memory: int
+
+
+def usual(lags: Sequence[float]) -> float:
+    """The lag that most looks have passed or reached (pure): two of three."""
+    return sorted(lags)[len(lags) // 2]
 
 
 def is_overloaded(before: bool, lag: float, memory: int, limits: LoadLimits) -> bool:
@@ -48,7 +56,12 @@ class Overload:
         self._limits = limits
         self._memory = memory
         self._timer: asyncio.TimerHandle | None = None
+        self._lags = deque([0.0] * LAGS, LAGS)
         self.active = False
+
+    def set_limits(self, limits: LoadLimits) -> None:
+        """From the next look on these hold."""
+        self._limits = limits
 
     def start(self) -> None:
         """Begin to look."""
@@ -62,7 +75,8 @@ class Overload:
             self._timer.cancel()
 
     def _sample(self, due: float) -> None:
-        lag = asyncio.get_running_loop().time() - due
+        self._lags.append(asyncio.get_running_loop().time() - due)
+        lag = usual(self._lags)
         memory = self._memory()
         active = is_overloaded(self.active, lag, memory, self._limits)
         if active is not self.active:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.smtp.server_replies import TOO_LONG_A_TRANSACTION, TOO_SLOW, ServerReply
+
 GRACE = 30.0
 """Seconds of a content before its rate counts."""
 
@@ -40,14 +42,17 @@ class Patience:
         self._content: Receiving | None = None
         self._since = self._content_since = 0.0
 
-    def is_over(self, now: float, transaction: object, content: Receiving | None) -> bool:
-        """Whether the session, with what is under way in it, has taken too long."""
+    def overdue(
+        self, now: float, transaction: object, content: Receiving | None
+    ) -> ServerReply | None:
+        """What to say if that which is under way in the session has taken too long."""
         if transaction is not self._transaction:
             self._transaction, self._since = transaction, now
         if content is not self._content:
             self._content, self._content_since = content, now
         limits = self._limits
         if transaction is not None and 0 < limits.transaction < now - self._since:
-            return True
+            return TOO_LONG_A_TRANSACTION
         lasted = now - self._content_since
-        return content is not None and lasted > GRACE and content.received < limits.rate * lasted
+        slow = content is not None and lasted > GRACE and content.received < limits.rate * lasted
+        return TOO_SLOW if slow else None

@@ -49,10 +49,6 @@ EXTERNAL = "EXTERNAL"
 OAUTHBEARER = "OAUTHBEARER"
 LEAST_BY = 10
 """Seconds: what may be asked for with BY and mode R at least (RFC 2852). The queues take a part."""
-MOST_ERRORS = 10
-"""Unknown commands and broken lines in one session."""
-MOST_IDLE_COMMANDS = 100
-"""Commands since the last accepted mail that do nothing for one: NOOP, RSET, EHLO and the like."""
 MOST_AUTH_FAILURES = 5
 """Wrong passwords in one session."""
 
@@ -72,6 +68,8 @@ class Rules:
     max_message_bytes: int
     max_recipients: int
     max_mails_per_session: int
+    max_errors: int
+    max_commands: int
     folds_long_lines: bool
 
 
@@ -110,6 +108,8 @@ def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
         max_message_bytes=settings.ingress.max_message_bytes,
         max_recipients=settings.ingress.max_recipients,
         max_mails_per_session=settings.ingress.max_mails_per_session,
+        max_errors=settings.ingress.max_errors,
+        max_commands=max(settings.ingress.max_commands, 5 * settings.ingress.max_recipients),
         folds_long_lines=settings.ingress.long_lines is LongLines.FOLD,
     )
 

@@ -1,4 +1,4 @@
-"""Accepts connections of which some come through a balancer that speaks the PROXY protocol.
+"""Accepts connections that are no session yet: a PROXY header may come first, or TLS.
 
 The header is looked at before it is taken from the socket, so that what follows, be it TLS or
 SMTP, is left for whoever reads then.
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from services.ingress.proxy import LONGEST, ProxyError, ProxyHeader, parse_proxy_header
 from shared import metrics
@@ -22,14 +22,26 @@ NOBODY = "0.0.0.0"
 _PAUSE = 0.02
 """Seconds between two looks at a header that is not whole."""
 _count_refused = metrics.refused_messages.labels("proxy").inc
+_count_no_room = metrics.refused_messages.labels("load").inc
 
 Serve = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
+
+
+class Room(Protocol):
+    """See `services.ingress.sessions.Sessions`."""
+
+    def wait(self) -> bool:
+        """Whether there is room for a connection that is no session yet."""
+
+    def waited(self) -> None:
+        """It takes up no room any more."""
 
 
 class ProxiedServer:
     """Accepts on a bound socket. `expects` tells of which peers a header must come first.
 
-    `serve` gets each connection, without its header, and the client's address.
+    `serve` gets each connection, without its header, and the client's address. Until then it takes
+    up `room`; where there is none it is closed.
     """
 
     def __init__(
@@ -37,12 +49,14 @@ class ProxiedServer:
         sock: socket.socket,
         expects: Callable[[str], bool],
         serve: Serve,
+        room: Room,
         *,
         timeout: float = HEADER_TIMEOUT,
     ) -> None:
         self._sock = sock
         self._expects = expects
         self._serve = serve
+        self._room = room
         self._timeout = timeout
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -72,11 +86,21 @@ class ProxiedServer:
                 get_logger().error("cannot accept", error=str(error))
                 await asyncio.sleep(1)
             else:
-                self._start(self._begin(client, str(peer[0]).partition("%")[0]))
+                self._take(client, str(peer[0]).partition("%")[0])
+
+    def _take(self, client: socket.socket, peer: str) -> None:
+        if self._room.wait():
+            self._start(self._begin(client, peer))
+        else:
+            _count_no_room()
+            client.close()
 
     async def _begin(self, client: socket.socket, peer: str) -> None:
         try:
-            address = await self._address(client, peer)
+            try:
+                address = await self._address(client, peer)
+            finally:
+                self._room.waited()
             await self._serve(client, address)
         except (ProxyError, TimeoutError, OSError) as error:
             _count_refused()

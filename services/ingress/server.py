@@ -11,29 +11,27 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, cast
 
+from services.ingress.admission import Admission
 from services.ingress.chunks import Chunk
 from services.ingress.context import Context
-from services.ingress.dialogue import Dialogue, Mode, Transaction
+from services.ingress.dialogue import Dialogue, Mode
 from services.ingress.exchange import AuthExchange
-from services.ingress.link import Link
+from services.ingress.link import Link, count_refusal, peer_address
 from services.ingress.login import Login
 from services.ingress.patience import Patience
 from services.ingress.policy import banner, message_limit
-from services.ingress.tls import certificate_names, description
+from services.ingress.tls import certificate_names, description, secure
+from services.ingress.transaction import Transaction
 from shared.logs import get_logger
 from shared.smtp import server_replies as replies
 from shared.smtp.data import DataFault, DataReader
 from shared.smtp.lines import LineReader
-from shared.smtp.parameters import Body
 from shared.smtp.server_replies import ServerReply
 
 MOST_UNREAD = 65_536
 """Octets that wait while a reply is owed, before we stop reading."""
 PROGRESS = 4096
 """Octets of content that count as activity: a drip of single octets does not."""
-HANDSHAKE_TIMEOUT = 30.0
-SHUTDOWN_TIMEOUT = 3.0
-"""Seconds a client may take to say goodbye inside TLS; many never do."""
 
 # Why no further command is carried out now; a set of bits. Plain numbers: this is the hot path.
 _STORING = 1
@@ -41,6 +39,8 @@ _AUTH = 2
 _TLS = 4
 _CHOKED = 8
 _CLOSED = 16
+
+Task = asyncio.Task[None]
 
 _DATA_FAULTS = {
     DataFault.TOO_LARGE: replies.TOO_LARGE,
@@ -54,18 +54,18 @@ class SmtpServer(AuthExchange):
     def __init__(self, context: Context, client: str = "") -> None:
         self._context = context
         self._client = client
+        self._admission: Admission | None = None
         self._link: Link
         self._dialogue: Dialogue
         self.lines = LineReader()
         self._line_waiter = None
         self._content: DataReader | Chunk | None = None
-        self._holds = 0
+        self._holds = self._progress = 0
         self._eof = False
-        self._progress = 0
         self._login: Login | None = None
-        self._place = ""
         self._patience = Patience(context.patience)
-        self._task: asyncio.Task[None] | None = None
+        self._task: Task | None = None
+        self._handshake: Task | None = None
         self.seen = 0.0
 
     # What the loop calls.
@@ -75,41 +75,39 @@ class SmtpServer(AuthExchange):
         context = self._context
         self._link = Link(cast("asyncio.Transport", transport))
         secured = transport.get_extra_info("sslcontext") is not None
-        address = self._client or _address(transport.get_extra_info("peername"))
+        address = self._client or peer_address(transport)
         self._dialogue = Dialogue(context.rules, address, secured, context.blocked, context.quotas)
         self._know_certificate(transport)
-        refusal = self._refuse(address)
+        self._holds, self._handshake = 0, None
+        refusal = self.admit(address) if self._admission is None else None
         if refusal is not None:
             self._end(refusal)
         else:
             self._link.write(banner(context.rules).wire)
+
+    def admit(self, address: str, handshake: Task | None = None) -> ServerReply | None:
+        """Why there can be no session. Where TLS comes first it is asked before the `handshake`."""
+        self._admission = Admission(self._context, self, address)
+        self._handshake, self._holds = handshake, _TLS if handshake else 0
+        return self._admission.refusal()
+
+    def handshake_ended(self) -> None:
+        """Whether it failed; then the session is over."""
+        if self._handshake is not None and self._admission is not None:
+            self._admission.leave()
 
     def _know_certificate(self, transport: asyncio.BaseTransport) -> None:
         tls = transport.get_extra_info("ssl_object")
         self._dialogue.certificate_names = certificate_names(tls)
         self._dialogue.tls = description(tls)
 
-    def _refuse(self, address: str) -> ServerReply | None:
-        context = self._context
-        if context.sessions.draining:
-            return replies.SHUTTING_DOWN
-        if context.overload.active:
-            return replies.OVERLOADED
-        if not self._dialogue.trusted:
-            if not context.crowd.enter(address, context.sessions.now):
-                return replies.TOO_MANY_OF_PLACE
-            self._place = address
-        return None if context.sessions.add(self) else replies.TOO_MANY_SESSIONS
-
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone. A mail that is being stored goes on without it."""
         self._link.lost()
         self._content = None
         self._holds |= _CLOSED
-        self._context.sessions.remove(self)
-        if self._place:
-            self._context.crowd.leave(self._place)
-            self._place = ""
+        if self._admission is not None:
+            self._admission.leave()
         self._dialogue.leave()
         if self._task is not None:
             self._task.cancel()
@@ -147,22 +145,38 @@ class SmtpServer(AuthExchange):
 
     # What `Sessions` calls.
 
-    def time_out(self) -> None:
+    def time_out(self, reply: ServerReply) -> None:
         """Nothing useful has come for too long."""
         if self._holds & (_CHOKED | _CLOSED):
             self._link.abort()
         elif not self._holds & (_STORING | _TLS):
-            self._end(replies.IDLE_TOO_LONG)
+            self._end(reply)
 
-    def is_slow(self, now: float) -> bool:
-        """Whether transaction or content take too long."""
-        return self._patience.is_over(now, self._dialogue.transaction, self._content)
+    def overdue(self, now: float) -> ServerReply | None:
+        """What to say if transaction or content take too long."""
+        if self._holds & _TLS:
+            return None
+        return self._patience.overdue(now, self._dialogue.transaction, self._content)
+
+    def shed(self) -> None:
+        """Somebody else needs the room."""
+        if self._holds & _TLS:
+            count_refusal(replies.SHED)
+            self._cut()
+        else:
+            self.time_out(replies.SHED)
+
+    def _cut(self) -> None:
+        if self._handshake is not None:
+            self._handshake.cancel()
+        else:
+            self._link.abort()
 
     def drain(self, patience_over: bool) -> None:
         """End now if nothing is under way; else `_run` does after the transaction."""
         busy = self._holds or self._dialogue.transaction is not None
         if patience_over and self._holds & (_TLS | _CHOKED | _CLOSED):
-            self._link.abort()
+            self._cut()
         elif not busy or (patience_over and not self._holds & _STORING):
             self._end(replies.SHUTTING_DOWN)
 
@@ -211,10 +225,7 @@ class SmtpServer(AuthExchange):
             self._start_tls()
 
     def _after_refused_data(self, dialogue: Dialogue) -> None:
-        """Nothing may follow DATA before its reply (RFC 2920, 3.1).
-
-        If something did it is a content, and must not be read as commands.
-        """
+        """Octets behind DATA are a content, which must not be read as commands (RFC 2920, 3.1)."""
         dialogue.mode = Mode.COMMANDS
         if len(self.lines):
             self._end(replies.UNSYNCHRONIZED)
@@ -232,21 +243,18 @@ class SmtpServer(AuthExchange):
         if isinstance(content, Chunk):
             reply = self._dialogue.end_chunk()
             if reply is not None:
-                self._link.reply(reply)
+                self._reply(reply)
                 return
         transaction = self._dialogue.end_content()
         if isinstance(content, DataReader):
-            result = content.result()
+            self._accept(transaction, content.result())
         else:
-            assert transaction.chunks is not None
-            binary = transaction.parameters.body is Body.BINARY_MIME
-            result = transaction.chunks.result(binary=binary)
-        self._accept(transaction, result)
+            self._accept(transaction, transaction.chunked())
 
     def _accept(self, transaction: Transaction, result: bytes | DataFault) -> None:
         if isinstance(result, DataFault):
             self._dialogue.settled(accepted=False)
-            self._link.reply(_DATA_FAULTS[result])
+            self._reply(self._dialogue.charge(_DATA_FAULTS[result]))
             return
         accept = self._context.acceptance.accept
         reply = accept(self._dialogue, transaction, result, self._answer)
@@ -254,7 +262,13 @@ class SmtpServer(AuthExchange):
             self._holds |= _STORING
         else:
             self._dialogue.settled(accepted=False)
-            self._link.reply(reply)
+            self._reply(self._dialogue.charge(reply))
+
+    def _reply(self, reply: ServerReply) -> None:
+        """Answer, and close if that was the last answer of the session."""
+        self._link.reply(reply)
+        if self._dialogue.mode is Mode.CLOSED:
+            self._close()
 
     def _note_progress(self, octets: int) -> None:
         self._progress += octets
@@ -268,7 +282,7 @@ class SmtpServer(AuthExchange):
         self._dialogue.settled(accepted=reply.positive)
         if self._holds & _CLOSED:
             return
-        self._link.reply(reply)
+        self._reply(self._dialogue.charge(reply))
         if self._context.sessions.draining:
             self._end(replies.SHUTTING_DOWN)
         else:
@@ -323,19 +337,12 @@ class SmtpServer(AuthExchange):
         assert plain is not None
         assert context is not None
         try:
-            secured = await asyncio.get_running_loop().start_tls(
-                plain,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-            )
+            secured = await secure(plain, self, context)
         except OSError:
+            count_refusal(replies.NO_TLS)
             plain.abort()
             self.connection_lost(None)
             return
-        assert secured is not None
         self._link = Link(secured)
         self._dialogue.start(secured=True)
         self._know_certificate(secured)
@@ -347,14 +354,11 @@ class SmtpServer(AuthExchange):
             assert self._context.authentication is not None
             self._login = Login(self._context.authentication)
         reply = await self._login.answer(self, dialogue)
-        self._link.reply(reply)
+        if reply.positive and self._admission is not None:
+            self._admission.trust()
+        self._reply(dialogue.charge(reply))
         if reply.code == 421:
             self._close()
         elif self._login.is_over:
             self._end(replies.TOO_MANY_FAILURES)
         self._release(_AUTH)
-
-
-def _address(peername: tuple[Any, ...] | None) -> str:
-    """The client's IP address without a zone; an unspecified one where it is gone already."""
-    return str(peername[0]).partition("%")[0] if peername else "0.0.0.0"

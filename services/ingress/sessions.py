@@ -1,5 +1,8 @@
 """All open sessions of the process: their number, their idle time, their end.
 
+Strangers, who have not logged in and may not relay, never take a part that is kept for others, and
+when there is no room the stranger that has been idle for longest makes some.
+
 Idle time is measured by one sweep over all of them every few seconds instead of a timer for each
 command. A session notes the time of the last sweep when something useful came from its client.
 """
@@ -10,6 +13,7 @@ import asyncio
 from typing import Protocol
 
 from shared import metrics
+from shared.smtp.server_replies import IDLE_TOO_LONG, ServerReply
 
 LONGEST_SWEEP = 5.0
 """Seconds between two looks at all sessions, so also how late one may be ended."""
@@ -20,11 +24,14 @@ class Session(Protocol):
 
     seen: float
 
-    def time_out(self) -> None:
-        """The client was idle for too long, or too slow."""
+    def time_out(self, reply: ServerReply) -> None:
+        """The client was idle for too long, or too slow: end with this."""
 
-    def is_slow(self, now: float) -> bool:
-        """Whether what is under way takes too long; asked from time to time."""
+    def overdue(self, now: float) -> ServerReply | None:
+        """What to say if that which is under way takes too long; asked from time to time."""
+
+    def shed(self) -> None:
+        """End at once: others need the room. Only strangers are asked."""
 
     def drain(self, patience_over: bool) -> None:
         """End now if nothing is under way, else after the transaction.
@@ -34,13 +41,17 @@ class Session(Protocol):
 
 
 class Sessions:
-    """Open sessions, at most `limit`. `timeout` is the idle time in seconds."""
+    """Open sessions, at most `limit`, `reserved` of them for others than strangers.
 
-    def __init__(self, limit: int, timeout: float) -> None:
-        self._limit = limit
-        self._timeout = timeout
-        self._interval = min(LONGEST_SWEEP, timeout / 10)
+    `timeout` is the idle time in seconds.
+    """
+
+    def __init__(self, limit: int, timeout: float, reserved: int = 0) -> None:
+        self.set_limits(limit, timeout, reserved)
         self._open: set[Session] = set()
+        self._waiting = 0
+        self._strangers: dict[Session, None] = {}
+        self._idlest: list[tuple[float, Session]] = []
         self._none_open = asyncio.Event()
         self._none_open.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -51,6 +62,13 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
+    def set_limits(self, limit: int, timeout: float, reserved: int) -> None:
+        """From now on these hold; nobody is ended for it."""
+        self._limit = limit
+        self._for_strangers = limit - reserved
+        self._timeout = timeout
+        self._interval = min(LONGEST_SWEEP, timeout / 10)
+
     def start(self) -> None:
         """Begin to sweep."""
         self._schedule()
@@ -60,18 +78,54 @@ class Sessions:
         if self._timer is not None:
             self._timer.cancel()
 
-    def add(self, session: Session) -> bool:
-        """Count a new session; False if there are too many."""
-        if len(self._open) >= self._limit:
+    def add(self, session: Session, *, stranger: bool = False, known: bool = False) -> bool:
+        """Count a new session; False if there are too many. A `known` stranger may use all room."""
+        limited = stranger and not known and len(self._strangers) >= self._for_strangers
+        if (limited or self._is_full()) and not self._shed():
             return False
         session.seen = self.now
         self._open.add(session)
+        if stranger:
+            self._strangers[session] = None
         self._none_open.clear()
         metrics.sessions.inc()
         return True
 
+    def wait(self) -> bool:
+        """Count a connection that is not a session yet, until `waited`; False if too many."""
+        if self.draining or (self._is_full() and not self._shed()):
+            return False
+        self._waiting += 1
+        return True
+
+    def waited(self) -> None:
+        """The connection becomes a session now, or has ended."""
+        self._waiting -= 1
+
+    def trust(self, session: Session) -> None:
+        """It is a stranger no more."""
+        self._strangers.pop(session, None)
+
+    def _is_full(self) -> bool:
+        return len(self._open) + self._waiting >= self._limit
+
+    def _shed(self) -> bool:
+        """Make room. Sorted once for as many as there are, so that a flood costs little."""
+        if not self._strangers:
+            return False
+        while True:
+            if not self._idlest:
+                found = sorted(self._strangers, key=lambda session: session.seen)
+                self._idlest = [(session.seen, session) for session in reversed(found)]
+            seen, idlest = self._idlest.pop()
+            if idlest in self._strangers and idlest.seen == seen:
+                self.remove(idlest)
+                idlest.shed()
+                return True
+
     def remove(self, session: Session) -> None:
         """The session has ended; said more than once, it counts once."""
+        self._strangers.pop(session, None)
         if session in self._open:
             self._open.remove(session)
             metrics.sessions.dec()
@@ -104,5 +158,8 @@ class Sessions:
         # `seen` may be older than what was seen by one interval; nobody is ended early.
         oldest = self.now - self._timeout - self._interval
         for session in tuple(self._open):
-            if session.seen < oldest or session.is_slow(self.now):
-                session.time_out()
+            reply = session.overdue(self.now)
+            if reply is None and session.seen < oldest:
+                reply = IDLE_TOO_LONG
+            if reply is not None:
+                session.time_out(reply)

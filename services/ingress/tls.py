@@ -1,7 +1,8 @@
-"""The server's TLS context, from the configured certificate and key."""
+"""The server's side of TLS: its context, from the configured files, and its handshake."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from shared.settings.accepting import TlsSettings
 from shared.settings.load import ConfigError
 
+HANDSHAKE_TIMEOUT = 10.0
+SHUTDOWN_TIMEOUT = 3.0
+"""Seconds a client may take to say goodbye inside TLS; many never do."""
 _KINDS = frozenset(("DNS", "email", "URI"))
 
 
@@ -28,6 +32,22 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
             raise ConfigError(f"{where}: not a certificate in PEM form") from None
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+async def secure(
+    plain: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext
+) -> asyncio.Transport:
+    """The handshake with a client, within `HANDSHAKE_TIMEOUT` seconds. Raises OSError."""
+    secured = await asyncio.get_running_loop().start_tls(
+        plain,
+        protocol,
+        context,
+        server_side=True,
+        ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+    )
+    assert secured is not None
+    return secured
 
 
 def certificate_names(found: ssl.SSLObject | ssl.SSLSocket | None) -> tuple[str, ...]:

@@ -180,6 +180,20 @@ class IngressSettings(Section):
         json_schema_extra=in_units("transactions"),
         description="Transactions a session; then it is ended with 421 (RFC 9422: MAILMAX).",
     )
+    max_errors: Annotated[int, Field(ge=5)] = Field(
+        20,
+        json_schema_extra=in_units("commands"),
+        description="Commands and contents a session may have refused with 5yz since its last "
+        "accepted mail; then it is ended with 421. Refused recipients of clients that may send, "
+        "and what they pipelined behind a refused MAIL, do not count here.",
+    )
+    max_commands: Annotated[int, Field(ge=1000)] = Field(
+        10_000,
+        json_schema_extra=in_units("commands"),
+        description="Commands without use since the last accepted mail, whatever they were "
+        "answered: refused ones, those of transactions that were given up, and 100 of NOOP, RSET, "
+        "EHLO and the like. Never less than five times `max_recipients`.",
+    )
     max_recipients: Annotated[int, Field(ge=100)] = Field(
         1000,
         json_schema_extra=in_units("recipients"),
@@ -188,7 +202,14 @@ class IngressSettings(Section):
     max_connections: Annotated[int, Field(ge=1)] = Field(
         10_000,
         json_schema_extra=in_units("sessions"),
-        description="Sessions at once; further ones get 421.",
+        description="Sessions at once, counted before TLS; further ones get 421.",
+    )
+    reserved_connections: Annotated[int, Field(ge=0, le=90)] = Field(
+        20,
+        json_schema_extra=in_units("percent of `max_connections`"),
+        description="Kept for relay networks, for whoever has logged in, and for addresses from "
+        "which somebody has within a day. When the rest is taken, the stranger that has been idle "
+        "for longest gets 421 and makes room.",
     )
     max_connections_per_address: Annotated[int, Field(ge=1)] = Field(
         500,

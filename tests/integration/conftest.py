@@ -8,7 +8,12 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-_ON_UVLOOP = ("test_dialogues", "test_ingress", "test_ingress_tls")
+_ON_UVLOOP = (
+    "test_dialogues",
+    "test_ingress",
+    "test_ingress_admission",
+    "test_ingress_tls",
+)
 
 
 def pytest_asyncio_loop_factories(

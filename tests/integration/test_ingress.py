@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from services.ingress.budget import Budget
 from services.ingress.server import MOST_UNREAD, SmtpServer
 from shared import metrics
 from shared.broker.interface import Refused
@@ -154,6 +155,7 @@ async def test_a_client_that_does_not_read_does_not_make_us_hold_more(
 ) -> None:
     async with SmtpClient(ingress.port) as client:
         session = only_session(ingress)
+        session._dialogue._budget = Budget(10**6, 10**6)  # or it would soon be over
         client._writer.transport.pause_reading()  # type: ignore[attr-defined]
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(flood(client, b"MAIL FROM:<bad>\r\n" * 10_000), 1.0)

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from shared.open_files import allow_connections
+from shared.smtp.server_replies import SHED
 from tests.support.ingress import OPEN, ingress_settings, running_ingress, write_users
 from tests.support.smtp_client import SmtpClient
 
@@ -38,6 +39,47 @@ async def test_two_thousand_slow_clients_do_not_hold_up_an_honest_one(tmp_path: 
         await task
         for _, writer, _ in clients:
             writer.close()
+
+
+async def test_idle_clients_that_fill_the_service_make_room_for_an_honest_one(
+    tmp_path: Path,
+) -> None:
+    allow_connections(2 * CROWD)
+    users = str(write_users(tmp_path, [{"username": "al", "password": "pw"}]))
+    settings = ingress_settings(
+        tmp_path,
+        STRANGERS,
+        credentials_file=users,
+        max_connections=CROWD,
+        max_connections_per_address=CROWD,
+        connections_per_minute=10 * CROWD,
+    )
+    async with running_ingress(tmp_path, settings) as ingress:
+        clients = [await opened(ingress.port) for _ in range(CROWD)]
+        assert {client[2][:3] for client in clients} == {b"220"}
+        assert len(ingress.service._sessions) == CROWD * 80 // 100
+        # The first have had to leave for the last, and the next for an honest one from elsewhere.
+        assert await asyncio.wait_for(clients[0][0].readline(), 10) == SHED.wire
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", ingress.port, local_addr=("127.1.2.3", 0)
+        )
+        for said, answered in (
+            (b"", b"220"),
+            (b"HELO x\r\n", b"250"),
+            (b"EHLO x\r\n", b"250"),
+            (b"AUTH PLAIN AGFsAHB3\r\n", b"235"),
+            (b"MAIL FROM:<a@b.test>\r\n", b"250"),
+            (b"RCPT TO:<c@d.test>\r\n", b"250"),
+            (b"DATA\r\n", b"354"),
+            (b"From: a@b.test\r\n\r\n.\r\n", b"250"),
+        ):
+            writer.write(said)
+            line = await asyncio.wait_for(reader.readline(), 10)
+            while line[3:4] == b"-":
+                line = await asyncio.wait_for(reader.readline(), 10)
+            assert line[:3] == answered
+        for client in (*clients, (reader, writer, b"")):
+            client[1].close()
 
 
 async def test_strangers_of_one_place_share_its_sessions_and_trusted_clients_do_not(

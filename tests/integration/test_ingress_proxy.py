@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from services.ingress.proxied import ProxiedServer
+from services.ingress.sessions import Sessions
 from shared.messages.model import AcceptedMail
 from tests.support.ingress import OPEN, RunningIngress, ingress_settings, running_ingress
 
@@ -66,13 +67,27 @@ async def test_a_balancer_that_says_nothing_is_not_waited_for() -> None:
         raise AssertionError(address)
 
     sock = socket.create_server(("127.0.0.1", 0))
-    server = ProxiedServer(sock, lambda _: True, serve, timeout=0.05)
+    sessions = Sessions(1, 60)
+    server = ProxiedServer(sock, lambda _: True, serve, sessions, timeout=0.05)
     server.start(10)
     reader, writer = await asyncio.open_connection(*sock.getsockname())
     async with asyncio.timeout(10):
         assert await reader.read() == b""
+    assert sessions.wait()  # it takes up no room any more
     writer.close()
     server.close()
+
+
+async def test_a_header_that_is_waited_for_takes_up_a_session(tmp_path: Path) -> None:
+    settings = ingress_settings(tmp_path, BEHIND, max_connections=1)
+    async with running_ingress(tmp_path, settings) as ingress:
+        silent, quiet = await asyncio.open_connection("127.0.0.1", ingress.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+        assert await asyncio.wait_for(reader.read(), 3) == b""  # before the first is given up
+        quiet.write(HEADER)
+        assert (await said(silent, b"\r\n")).startswith(b"220 ")
+        for each in (writer, quiet):
+            each.close()
 
 
 async def test_who_is_no_balancer_cannot_claim_an_address(tmp_path: Path) -> None:

@@ -6,16 +6,10 @@ import asyncio
 import base64
 import logging
 import smtplib
-import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import argon2
 import pytest
-import trustme
-import yaml
 from prometheus_client import REGISTRY
 
 from services.ingress import passwords
@@ -23,10 +17,10 @@ from services.ingress.server import SmtpServer
 from services.ingress.throttle import MOST_OF_PLACE
 from shared.logs import configure_logging
 from shared.settings.model import LoggingSettings
-from tests.support.ingress import RunningIngress, ingress_settings, running_ingress
+from tests.support.ingress import RunningIngress, running_ingress
+from tests.support.tls_site import Site, make_site
 
 TIMEOUT = 10.0
-CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 def b64(octets: bytes) -> str:
@@ -36,37 +30,9 @@ def b64(octets: bytes) -> str:
 PLAIN = b64(b"\0alice\0secret")
 
 
-@dataclass(frozen=True)
-class Site:
-    """Certificate, key and users in a folder, and the context of a client that trusts it."""
-
-    folder: Path
-    client: ssl.SSLContext
-
-    def settings(self, **listener: Any) -> Any:
-        return ingress_settings(
-            self.folder,
-            {"address": "127.0.0.1", "port": 0, "auth": "required", **listener},
-            tls={"certificate": str(self.folder / "crt"), "key": str(self.folder / "key")},
-            credentials_file=str(self.folder / "users.yaml"),
-        )
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    folder = tmp_path_factory.mktemp("site")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(folder / "crt")
-    certificate.private_key_pem.write_to_path(folder / "key")
-    users = [
-        {"username": "alice", "password_hash": CHEAP.hash("secret"), "message_class": "bulk"},
-        {"username": "bob", "password_hash": CHEAP.hash("pass word"), "tenant": "b"},
-    ]
-    (folder / "users.yaml").write_text(yaml.safe_dump(users))
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return Site(folder, client)
+    return make_site(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from services.ingress.acceptance import Acceptance
-from services.ingress.dialogue import Dialogue, Transaction
+from services.ingress.dialogue import Dialogue
 from services.ingress.policy import Rules, User, listener_rules
 from services.ingress.senders import Quotas
+from services.ingress.transaction import Transaction
 from shared.broker.interface import Outgoing, PublishError, Refused, Unavailable, Unroutable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentUnavailable

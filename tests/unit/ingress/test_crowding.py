@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.crowding import MINUTE, Crowd, CrowdLimits, places
+from services.ingress.crowding import KNOWN_FOR, MINUTE, Crowd, CrowdLimits, places
 
 NEAR = ["192.0.2.1", "192.0.2.2", "198.51.100.1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
 
@@ -43,6 +43,15 @@ def test_no_place_has_more_than_its_limit(steps: list[tuple[str, bool]]) -> None
     for address in here:
         crowd.leave(address)
     assert crowd.enter(NEAR[0], 0.0)
+
+
+def test_who_has_logged_in_is_known_for_a_day() -> None:
+    crowd = Crowd(CrowdLimits(address=1, network=1, a_minute=1))
+    assert not crowd.knows("2001:db8::1", 0.0)
+    crowd.welcome("2001:db8::1", 0.0)
+    assert crowd.knows("2001:db8::2", KNOWN_FOR - 1)
+    assert not crowd.knows("2001:db8:0:1::1", 0.0)
+    assert not crowd.knows("2001:db8::1", KNOWN_FOR)
 
 
 def test_new_sessions_come_at_a_rate() -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ingress.budget import MOST_IDLE_COMMANDS
 from services.ingress.dialogue import Dialogue, Mode
-from services.ingress.policy import MOST_ERRORS, MOST_IDLE_COMMANDS, User, listener_rules
+from services.ingress.policy import User, listener_rules
 from services.ingress.senders import Quotas
 from shared.settings.model import Settings
 from shared.smtp import server_replies as replies
@@ -151,7 +152,7 @@ def test_mail_is_refused_while_nothing_can_be_stored() -> None:
 
 def test_errors_are_counted_over_lines_and_commands() -> None:
     dialogue = relay()
-    for _ in range(MOST_ERRORS - 2):
+    for _ in range(RELAY.max_errors - 2):
         assert dialogue.command(b"BOGUS") is replies.NOT_RECOGNIZED
     assert dialogue.fault(LineFault.TOO_LONG) is replies.LINE_TOO_LONG
     assert dialogue.fault(LineFault.BARE_LINE_END) is replies.TOO_MANY_ERRORS
@@ -171,12 +172,64 @@ def test_commands_that_bring_no_mail_are_limited_until_one_comes(line: bytes) ->
     assert dialogue.mode.value == "closed"
 
 
-def test_refused_recipients_are_no_errors_of_the_session() -> None:
-    dialogue = relay()
+def stranger() -> Dialogue:
+    dialogue = Dialogue(
+        RELAY, "192.0.2.1", secured=False, blocked=lambda: False, quotas=Quotas(lambda: 0.0)
+    )
+    dialogue.command(b"EHLO client.example")
     dialogue.command(b"MAIL FROM:<a@b.test>")
-    for _ in range(200):
+    return dialogue
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"RCPT TO:<c@d.test>", b"RCPT TO:<bad>", b"MAIL FROM:<a@b.test>", b"QUIT x", b"DATA", b"X"],
+)
+def test_a_stranger_who_asks_for_ever_is_sent_away(line: bytes) -> None:
+    dialogue = stranger()
+    for _ in range(RELAY.max_errors - 1):
+        assert dialogue.command(line) is not replies.TOO_MANY_ERRORS
+    assert dialogue.command(line) is replies.TOO_MANY_ERRORS
+    assert dialogue.mode is Mode.CLOSED
+
+
+@pytest.mark.parametrize("line", [b"MAIL FROM:<bad>", b"MAIL FROM:<> X=1", b"RSET x", b"HELO"])
+def test_whoever_may_send_has_the_same_budget_until_a_mail_comes(line: bytes) -> None:
+    dialogue = relay()
+    for _ in range(2):
+        for _ in range(RELAY.max_errors - 1):
+            assert dialogue.command(line) is not replies.TOO_MANY_ERRORS
+        dialogue.settled(accepted=True)
+    for _ in range(RELAY.max_errors - 1):
+        dialogue.command(line)
+    assert dialogue.command(line) is replies.TOO_MANY_ERRORS
+    assert dialogue.mode is Mode.CLOSED
+
+
+def test_what_was_pipelined_behind_a_refused_mail_is_forgiven_but_not_without_end() -> None:
+    dialogue = relay()
+    assert dialogue.command(b"MAIL FROM:<bad>") is replies.REVERSE_PATH_SYNTAX
+    for _ in range(RELAY.max_recipients):
+        assert dialogue.command(b"RCPT TO:<c@d.test>") is replies.MAIL_FIRST
+    assert dialogue.command(b"DATA") is replies.MAIL_FIRST
+    assert dialogue.command(b"MAIL FROM:<a@b.test>") is replies.SENDER_OK
+    for _ in range(RELAY.max_commands - RELAY.max_recipients - 4):
         assert dialogue.command(b"RCPT TO:<bad>") is replies.FORWARD_PATH_SYNTAX
-    assert dialogue.mode is Mode.COMMANDS
+    assert dialogue.command(b"RCPT TO:<bad>") is replies.TOO_MANY_ERRORS
+    assert dialogue.mode is Mode.CLOSED
+
+
+def test_transactions_that_are_given_up_use_up_the_commands_of_the_session() -> None:
+    dialogue = relay()
+    for _ in range(RELAY.max_commands // 502):
+        dialogue.command(b"MAIL FROM:<a@b.test>")
+        for _ in range(500):
+            assert dialogue.command(b"RCPT TO:<c@d.test>") is replies.RECIPIENT_OK
+        assert dialogue.command(b"RSET") is replies.OK
+    dialogue.command(b"MAIL FROM:<a@b.test>")
+    for _ in range(500):
+        dialogue.command(b"RCPT TO:<c@d.test>")
+    assert dialogue.command(b"EHLO x") is replies.TOO_MANY_COMMANDS
 
 
 VERBS = [b"EHLO ", b"MAIL FROM:", b"RCPT TO:", b"DATA", b"RSET", b"AUTH ", b"STARTTLS", b"VRFY "]

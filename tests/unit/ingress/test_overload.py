@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
-from services.ingress.overload import LoadLimits, Overload, is_overloaded
+from services.ingress.overload import LoadLimits, Overload, is_overloaded, usual
 
 LIMITS = LoadLimits(lag=1.0, memory=1000)
 
@@ -27,6 +27,19 @@ def test_it_begins_above_the_limits_and_ends_well_below(
     before: bool, lag: float, memory: int, now: bool
 ) -> None:
     assert is_overloaded(before, lag, memory, LIMITS) is now
+
+
+@pytest.mark.parametrize(
+    ("lags", "lag"),
+    [
+        ([0.0, 0.0, 9.0], 0.0),
+        ([0.0, 9.0, 0.1], 0.1),
+        ([0.0, 2.0, 3.0], 2.0),
+        ([2.0, 0.0, 3.0], 2.0),
+    ],
+)
+def test_one_long_step_is_no_overload_and_two_of_three_are(lags: list[float], lag: float) -> None:
+    assert usual(lags) == lag
 
 
 def test_without_a_limit_memory_does_not_count() -> None:
@@ -54,5 +67,17 @@ async def test_memory_is_looked_at_and_told() -> None:
         used[0] = 0
         await look()
         assert not overload.active
+    finally:
+        overload.stop()
+
+
+async def test_the_second_late_look_of_three_is_too_much() -> None:
+    overload, now = Overload(LIMITS, lambda: 0), asyncio.get_running_loop().time()
+    try:
+        overload._sample(now - 60)
+        assert not overload.active
+        overload._sample(now + 60)
+        overload._sample(now - 60)
+        assert overload.active
     finally:
         overload.stop()

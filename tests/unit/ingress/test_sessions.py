@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from services.ingress.sessions import Sessions
+from shared.smtp.server_replies import IDLE_TOO_LONG, TOO_SLOW, ServerReply
 
 
 class Probe:
@@ -11,15 +12,22 @@ class Probe:
     def __init__(self, sessions: Sessions) -> None:
         self.seen = 0.0
         self.busy = False
+        self.late: ServerReply | None = None
+        self.told: ServerReply | None = None
+        self.was_shed = False
         self.timed_out = asyncio.Event()
         self.drained: list[bool] = []
         self._sessions = sessions
 
-    def time_out(self) -> None:
+    def time_out(self, reply: ServerReply) -> None:
+        self.told = reply
         self.timed_out.set()
 
-    def is_slow(self, now: float) -> bool:
-        return False
+    def overdue(self, now: float) -> ServerReply | None:
+        return self.late
+
+    def shed(self) -> None:
+        self.was_shed = True
 
     def drain(self, patience_over: bool) -> None:
         self.drained.append(patience_over)
@@ -38,6 +46,63 @@ async def test_sessions_are_counted_up_to_the_limit() -> None:
     sessions.remove(first)
     assert len(sessions) == 1
     assert sessions.add(third)
+
+
+def strangers(sessions: Sessions, *seen: float) -> list[Probe]:
+    probes = [Probe(sessions) for _ in seen]
+    for probe, when in zip(probes, seen, strict=True):
+        assert sessions.add(probe, stranger=True)
+        probe.seen = when
+    return probes
+
+
+async def test_strangers_leave_the_reserve_to_others() -> None:
+    sessions = Sessions(limit=5, timeout=60, reserved=2)
+    crowd = strangers(sessions, 1.0, 1.0, 1.0)
+    assert sessions.add(Probe(sessions), stranger=True)
+    assert [probe.was_shed for probe in crowd] == [True, False, False]
+    assert sessions.add(Probe(sessions), stranger=True, known=True)
+    assert sessions.add(Probe(sessions))
+    assert [probe.was_shed for probe in crowd] == [True, False, False]
+    assert len(sessions) == 5
+
+
+async def test_the_stranger_that_is_idle_for_longest_makes_room() -> None:
+    sessions = Sessions(limit=4, timeout=60)
+    first, second, third, fourth = strangers(sessions, 3.0, 1.0, 4.0, 2.0)
+    assert sessions.add(Probe(sessions))
+    assert second.was_shed
+    fourth.seen = 5.0  # has spoken meanwhile
+    sessions.remove(first)  # has left
+    assert sessions.add(Probe(sessions))
+    assert not third.was_shed
+    assert sessions.add(Probe(sessions))
+    assert (first.was_shed, third.was_shed, fourth.was_shed) == (False, True, False)
+    sessions.trust(fourth)  # has logged in
+    assert not sessions.add(Probe(sessions))
+    assert not fourth.was_shed
+
+
+async def test_connections_that_are_no_sessions_yet_count() -> None:
+    sessions = Sessions(limit=2, timeout=60)
+    assert sessions.wait()
+    assert sessions.add(Probe(sessions))
+    assert not sessions.wait()
+    assert not sessions.add(Probe(sessions))
+    sessions.waited()
+    assert sessions.add(Probe(sessions))
+
+
+async def test_who_is_slow_is_told_so_and_who_is_idle_too() -> None:
+    sessions = Sessions(limit=10, timeout=0.1)
+    idle, slow = Probe(sessions), Probe(sessions)
+    slow.late = TOO_SLOW
+    sessions.start()
+    for each in (idle, slow):
+        sessions.add(each)
+        await asyncio.wait_for(each.timed_out.wait(), 5)
+    sessions.stop()
+    assert (idle.told, slow.told) == (IDLE_TOO_LONG, TOO_SLOW)
 
 
 async def test_an_idle_session_is_timed_out_and_an_active_one_is_not() -> None:
