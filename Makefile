@@ -17,7 +17,7 @@ help:
 	@echo "make check   format, lint, types"
 	@echo "make test    every test; installs RabbitMQ and swaks where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench   measure against Postfix; writes docs/benchmarks.md"
-	@echo "make docs    write docs/configuration.md from the settings"
+	@echo "make docs    write docs/configuration.md and docs/metrics.md from the code"
 	@echo "make lock    renew constraints.txt"
 
 demo: $(VENV)/installed
@@ -33,6 +33,7 @@ check: $(VENV)/installed-dev
 
 test: $(VENV)/installed-dev
 	@scripts/install_rabbitmq.sh
+	@scripts/install_prometheus.sh
 	@scripts/install_swaks.sh
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
@@ -42,7 +43,8 @@ bench: $(VENV)/installed-dev
 
 docs: $(VENV)/installed
 	@$(BIN)/python -m shared.settings.document > docs/configuration.md
-	@echo "docs/configuration.md is written."
+	@$(BIN)/python -m shared.metrics_document > docs/metrics.md
+	@echo "docs/configuration.md and docs/metrics.md are written."
 
 lock:
 	@scripts/lock.sh '$(PYTHON)'

@@ -24,6 +24,8 @@ from shared.smtp.replies import Reply
 class Decision:
     """`retry` holds the recipients to try again after `delay_ms`; None if there are none.
 
+    `cause` is one of RETRY_REASONS: why the first of them is tried again.
+
     `uncertain` are those of whom nobody knows whether their receiver took the mail, with whom
     `policy` is followed: those to be tried again are in `retry`, or in `failed` when that is late.
     Of `relayed` and `delayed` the sender wishes to be told; `until` is when the latter expire, in
@@ -37,6 +39,7 @@ class Decision:
     policy: Uncertain = Uncertain.RETRY
     retry: DeliveryJob | None = None
     delay_ms: int = 0
+    cause: str = ""
     relayed: tuple[tuple[Recipient, Reply], ...] = ()
     delayed: tuple[tuple[Recipient, Reply], ...] = ()
     until: float = 0.0
@@ -69,7 +72,7 @@ def decide(
     elif later and is_overdue(job.deliver_by, now):
         failed += [(who, _overdue(reply)) for who, reply in later]
         later = deferred = ()
-    retry, delay = None, 0
+    retry, delay, cause = None, 0, ""
     if later:
         recipients = tuple(who for who, _ in later)
         retry = msgspec.structs.replace(job, recipients=recipients, attempt=attempts)
@@ -77,8 +80,10 @@ def decide(
         if job.deliver_by is not None:
             steps = (*settings.retry_schedule, *WAIT_STEPS_MS)
             delay = wait_before(job.deliver_by, delay, now, steps)
+        reasons = (what.reason for _, what in pairs if isinstance(what, Deferred))
+        cause = next(reasons, "uncertain")
     decision = Decision(
-        delivered, deferred, tuple(failed), uncertain, policy, retry, delay, relayed
+        delivered, deferred, tuple(failed), uncertain, policy, retry, delay, cause, relayed
     )
     return _with_delay(decision, job, now, settings)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from io import IncrementalNewlineDecoder
 from typing import Any
@@ -22,7 +22,7 @@ from services.delivery.envelope import is_safe_envelope
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.repeats import Key, Repeats, key_of
-from services.delivery.report import count_attempt, count_delivered, report
+from services.delivery.report import Report
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason
@@ -33,10 +33,11 @@ from shared.mail.deadline import OVERDUE, is_overdue, wait_before
 from shared.messages.codec import CodecError, decode, encode
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome
+from shared.plan.providers import provider_names
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply
 
-_STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"))
+_STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"), "store")
 _OVERDUE = Failed(OVERDUE, "expired")
 _MOVED_MS = 5_000
 """Until a job comes again that another plan brought here: one of the wait steps."""
@@ -78,6 +79,7 @@ class Handling:
         self._store = store
         self._placing = placing
         self._clock = clock
+        self._report = Report(provider_names(settings.providers), settings.metrics.domains)
         self._pool: Pool | None = None
         self._pending: set[asyncio.Future[None]] = set()
         self._held: dict[Key, Work] = {}
@@ -124,6 +126,10 @@ class Handling:
         else:
             self.give_back(work, _MOVED_MS, "moved")
 
+    def held(self) -> Collection[Work]:
+        """All work that has not ended."""
+        return self._held.values()
+
     def _ahead(self) -> float:
         """How far the time of the world is ahead of the loop's."""
         return self._clock() - asyncio.get_running_loop().time()
@@ -146,7 +152,7 @@ class Handling:
 
     def finish(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         """See `Owner.finish`."""
-        count_attempt(outcomes)
+        self._report.attempted(work.job, outcomes)
         self._repeats.remember(key_of(work.job), outcomes)
         self._conclude(work, outcomes)
 
@@ -157,7 +163,7 @@ class Handling:
         # custody: the next hop answered 250 for every recipient.
         work.delivery.ack()
         self._let_go(work)
-        count_delivered(job, outcomes[0].reply, self._clock())
+        self._report.delivered(job, outcomes, self._clock())
         if job.content.blob:
             self._end_share(job)
 
@@ -191,12 +197,12 @@ class Handling:
         if work.crowd:
             following = _slowly(following)
         if following.messages:
-            self._forward(work, following, lambda: report(work.job, decision, now))
+            self._forward(work, following, lambda: self._report.decided(work.job, decision, now))
             return
         # custody: the next hop answered 250 for every recipient, or is believed to have.
         work.delivery.ack()
         self._let_go(work)
-        report(work.job, decision, now)
+        self._report.decided(work.job, decision, now)
         self._end_share(work.job)
 
     def _forward(self, work: Work, following: Successors, tell: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,9 @@ TURNS = 5
 """Turns of the loop that a transaction takes, at most."""
 FADING = 0.98
 """What is left, a turn later, of how busy we were."""
-_NO_TIME = Deferred(Reply(451, "4.3.2", "The limits of the site left no time for the rest"))
+_NO_TIME = Deferred(
+    Reply(451, "4.3.2", "The limits of the site left no time for the rest"), "limit"
+)
 
 
 class Pool:
@@ -104,6 +107,11 @@ class Pool:
         """What others still have open."""
         self._scheduler.heed(remains, self._time())
         self._act()
+
+    def left_alone(self) -> Mapping[str, int]:
+        """How many sites of each provider have hosts that are not tried now."""
+        providers = {site: job.provider for site, job in self._scheduler.left_alone(self._time())}
+        return Counter(providers.values())
 
     async def ended(self) -> None:
         """Return when every connection is closed: all partitions were given up."""

@@ -27,7 +27,9 @@ from shared.messages.codec import encode
 from shared.messages.ids import job_id
 from shared.messages.model import DeliveryJob, Event, Recipient
 from shared.plan.lanes import LanePlan
+from shared.plan.providers import provider_names
 from shared.settings.model import Settings
+from shared.settings.shaping import OTHER_PROVIDER
 from shared.settings.units import format_duration
 from shared.smtp.parameters import Notify
 from shared.smtp.replies import Reply
@@ -37,7 +39,6 @@ STORE_DOWN = Reply(451, "4.3.0", "The content store does not answer")
 _count_routed = metrics.routed_jobs.inc
 _dsns = {action: metrics.dsns.labels(action).inc for action in metrics.DSN_ACTIONS}
 _count_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
-_failed_seconds = metrics.queue_seconds.labels("failed").observe
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,18 @@ class SuccessorSettings:
     schedule: tuple[int, ...]
     max_age_ms: int
     notice_ms: int
+    providers: frozenset[str]
 
     @classmethod
     def of(cls, settings: Settings) -> SuccessorSettings:
         """Taken from the whole configuration."""
         delivery = settings.delivery
         return cls(
-            settings.hostname, delivery.retry_schedule, delivery.max_age, delivery.delay_notice
+            settings.hostname,
+            delivery.retry_schedule,
+            delivery.max_age,
+            delivery.delay_notice,
+            frozenset(provider_names(settings.providers)),
         )
 
 
@@ -121,7 +127,7 @@ class Successors:
         elif parts.failures or parts.delayed:
             self._notify(plan, parent, parts, content, now)
         for recipient, failure in parts.failures:
-            _give_up(plan, parent, recipient, failure, now)
+            self._give_up(plan, parent, recipient, failure, now)
         plan.ended = not (parts.jobs or parts.postponed or parts.parked)
         return plan
 
@@ -147,11 +153,12 @@ class Successors:
         )
 
     def _wait(self, plan: Plan, job: DeliveryJob, attempt: int, reply: Reply, now: float) -> None:
+        reason = "store" if reply is STORE_DOWN else "dns"
         schedule = self._settings.schedule
         delay = next_delay_ms(schedule, attempt)
         delay = wait_before(job.deliver_by, delay, now, (*schedule, *WAIT_STEPS_MS))
         plan.messages.append(Outgoing(DUE, encode(job), job.id, delay_ms=delay))
-        plan.counts.append(metrics.retries.labels(format_duration(delay)).inc)
+        plan.counts.append(metrics.retries.labels(format_duration(delay), reason).inc)
         plan.events.append(_event("deferred", job, job.recipients, reply, now))
 
     def _notify(
@@ -178,6 +185,17 @@ class Successors:
         plan.counts += [_dsns[action] for action in {report.action.value for report in reports}]
         plan.events.append(Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id))
 
+    def _give_up(
+        self, plan: Plan, job: DeliveryJob, recipient: Recipient, failure: Undeliverable, now: float
+    ) -> None:
+        reason = failure.reason
+        kind = "expired" if reason == "expired" else "failed"
+        provider = job.provider if job.provider in self._settings.providers else OTHER_PROVIDER
+        age = metrics.queue_seconds.labels(job.message_class.value, kind).observe
+        plan.counts.append(metrics.failures.labels(provider, reason).inc)
+        plan.counts.append(partial(age, now - job.accepted_at))
+        plan.events.append(_event(kind, job, (recipient,), failure.reply, now, reason=reason))
+
 
 def _park(
     plan: Plan, job: DeliveryJob, failures: Sequence[Failure], queue: str, now: float
@@ -188,16 +206,6 @@ def _park(
     reply, reason = failures[0][1].reply, ParkReason.DSN_FAILED.value
     plan.counts.append(_count_parked)
     plan.events.append(_event("parked", job, job.recipients, reply, now, reason=reason))
-
-
-def _give_up(
-    plan: Plan, job: DeliveryJob, recipient: Recipient, failure: Undeliverable, now: float
-) -> None:
-    reason = failure.reason
-    kind = "expired" if reason == "expired" else "failed"
-    plan.counts.append(metrics.failures.labels(reason).inc)
-    plan.counts.append(partial(_failed_seconds, now - job.accepted_at))
-    plan.events.append(_event(kind, job, (recipient,), failure.reply, now, reason=reason))
 
 
 def _event(
