@@ -116,6 +116,8 @@ def _domain(text: str) -> str:
 def _is_sound(match: re.Match[str]) -> bool:
     """What the grammar cannot say: lengths, addresses, and the rules of IDNA."""
     local_part, domain = match[1], match[2]
+    if not (local_part.isascii() or local_part.isprintable()):
+        return False  # nobody could send it on: it may be anything to the next reader
     if domain.startswith("["):
         return _is_address(domain[1:-1]) and _fits(local_part, domain)
     if not domain.isascii():
@@ -153,6 +155,8 @@ def _are_a_labels_valid(domain: str) -> bool:
 def _is_idna(domain: str) -> bool:
     # What only looks like a full stop would make one label here and two for the next reader.
     if len(domain) > LONGEST_DOMAIN or not _OTHER_STOPS.isdisjoint(domain):
+        return False
+    if not domain.isprintable():
         return False
     try:
         idna.encode(domain, uts46=True)

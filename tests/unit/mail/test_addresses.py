@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.mail.addresses import MOST_ADDRESSES, mailboxes
@@ -80,6 +80,7 @@ def test_what_is_written_is_read(addresses: list[str], name: str) -> None:
 
 
 @given(st.text() | st.text('<>@,;:"()[]\\. ab\t', max_size=30))
+@example("\U0001195a@0")
 def test_any_text_gives_addresses_or_one_error(value: str) -> None:
     try:
         found = mailboxes(value)
