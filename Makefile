@@ -17,7 +17,7 @@ help:
 	@echo "make check   format, lint, types"
 	@echo "make test    every test; installs RabbitMQ where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench   measure against Postfix; writes docs/benchmarks.md"
-	@echo "make docs    write docs/configuration.md from the settings"
+	@echo "make docs    write docs/configuration.md and docs/metrics.md from the code"
 	@echo "make lock    renew constraints.txt"
 
 demo: $(VENV)/installed
@@ -41,7 +41,8 @@ bench: $(VENV)/installed-dev
 
 docs: $(VENV)/installed
 	@$(BIN)/python -m shared.settings.document > docs/configuration.md
-	@echo "docs/configuration.md is written."
+	@$(BIN)/python -m shared.metrics_document > docs/metrics.md
+	@echo "docs/configuration.md and docs/metrics.md are written."
 
 lock:
 	@scripts/lock.sh '$(PYTHON)'

@@ -8,7 +8,7 @@ that of the event loop.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar
 
@@ -50,10 +50,10 @@ class Spread:
         self._counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count one observation, or several of the same value."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self.total += value * times
 
     def buckets(self) -> list[tuple[str, float]]:
         """As Prometheus has them: upper bound, and how many lie up to it."""
@@ -65,20 +65,36 @@ Child = TypeVar("Child", Count, Spread)
 
 
 class _Family(Collector, Generic[Child]):
-    """A metric with one child for each value of `label`, or a single one without a label."""
+    """A metric with one child for all values of its labels, or a single one without labels."""
 
     def __init__(
         self,
         name: str,
         documentation: str,
-        label: str = "",
+        labels: Iterable[str] = (),
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._name = name
         self._documentation = documentation
-        self._labels = [label] if label else []
-        self._children: dict[str, Child] = {}
+        self._labels = tuple(labels)
+        self._children: dict[tuple[str, ...], Child] = {}
         registry.register(self)
+
+    def labels(self, *values: str) -> Child:
+        """The child for these values, which starts at 0."""
+        child = self._children.get(values)
+        if child is None:
+            if len(values) != len(self._labels):
+                raise ValueError(f"{self._name} has the labels {self._labels}, not {values}")
+            child = self._children[values] = self._new()
+        return child
+
+    def _new(self) -> Child:
+        raise NotImplementedError
+
+    def _each(self) -> list[tuple[tuple[str, ...], Child]]:
+        """A copy, since who collects is on another thread than who counts."""
+        return list(self._children.items())
 
     def describe(self) -> Iterable[Metric]:
         """See `Collector`: the name, so that it is registered once."""
@@ -89,15 +105,14 @@ class _Family(Collector, Generic[Child]):
 
 
 class _Number(_Family[Count]):
-    def labels(self, value: str = "") -> Count:
-        """The child for that value, which starts at 0."""
-        return self._children.setdefault(value, Count())
+    def _new(self) -> Count:
+        return Count()
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector`."""
         family = self._family()
-        for value, child in self._children.items():
-            family.add_metric([value] if self._labels else [], child.value)
+        for values, child in self._each():
+            family.add_metric(values, child.value)
         return [family]
 
     def _family(self) -> CounterMetricFamily | GaugeMetricFamily:
@@ -114,6 +129,14 @@ class TalliedCounter(_Number):
 class TalliedGauge(_Number):
     """In place of `prometheus_client.Gauge`."""
 
+    def replace(self, values: Mapping[tuple[str, ...], float]) -> None:
+        """These are all children from now on: what is not known any more is not told either."""
+        children: dict[tuple[str, ...], Count] = {}
+        for labels, value in values.items():
+            children[labels] = child = Count()
+            child.value = value
+        self._children = children
+
     def _family(self) -> GaugeMetricFamily:
         return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
 
@@ -125,23 +148,22 @@ class TalliedHistogram(_Family[Spread]):
         self,
         name: str,
         documentation: str,
+        labels: Iterable[str] = (),
+        *,
         bounds: Sequence[float],
-        label: str = "",
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._bounds = bounds
-        super().__init__(name, documentation, label, registry)
+        super().__init__(name, documentation, labels, registry)
 
-    def labels(self, value: str = "") -> Spread:
-        """The child for that value, which starts at 0."""
-        return self._children.setdefault(value, Spread(self._bounds))
+    def _new(self) -> Spread:
+        return Spread(self._bounds)
 
     def collect(self) -> Iterable[Metric]:
         """See `Collector`."""
         family = self._family()
-        for value, child in self._children.items():
-            labels = [value] if self._labels else []
-            family.add_metric(labels, child.buckets(), child.total)
+        for values, child in self._each():
+            family.add_metric(values, child.buckets(), child.total)
         return [family]
 
     def _family(self) -> HistogramMetricFamily:

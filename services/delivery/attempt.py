@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.delivery.classify import Stage, classify
-from services.delivery.client import CLOSING, PipelinedProtocol
+from services.delivery.classify import CLOSING, Stage, classify, deferral_reason
+from services.delivery.client import PipelinedProtocol
 from services.delivery.dialogue import Said, talk, talk_on
 from services.delivery.envelope import envelope_commands, obstacle
 from services.delivery.straight import Begun
@@ -96,11 +96,15 @@ def judge(said: Said, loss: Reply | None, count: int) -> Result:
     if None not in outcomes:
         return Result(outcomes)
     trouble = _trouble(said, loss)
-    return Result(outcomes, Deferred(trouble), not_begun=trouble.code == CLOSING)
+    return Result(outcomes, _deferred(trouble), not_begun=trouble.code == CLOSING)
 
 
 def _undecided(reply: Reply, count: int) -> Result:
-    return Result((None,) * count, Deferred(reply), not_begun=reply.code == CLOSING)
+    return Result((None,) * count, _deferred(reply), not_begun=reply.code == CLOSING)
+
+
+def _deferred(trouble: Reply) -> Deferred:
+    return Deferred(trouble, deferral_reason(trouble, Stage.MAIL))
 
 
 def _uncertain(loss: Reply, count: int) -> Result:

@@ -107,15 +107,19 @@ def candidates(
 def unclear(found: Found) -> list[tuple[int, Outcome]]:
     """The hosts, by preference, of which the DNS does not say at present where they are."""
     return [
-        (exchanger.preference, Deferred(Reply(451, "4.4.3", f"{exchanger.host}: {answer.detail}")))
+        (exchanger.preference, _no_answer(f"{exchanger.host}: {answer.detail}"))
         for exchanger, answer in found
         if isinstance(answer, DnsTrouble)
     ]
 
 
+def _no_answer(text: str) -> Deferred:
+    return Deferred(Reply(451, "4.4.3", text), "dns")
+
+
 def _nowhere(found: Found) -> Deferred | Failed:
     if any(isinstance(answer, DnsTrouble) for _, answer in found):
-        return Deferred(Reply(451, "4.4.3", "Addresses of the mail exchangers cannot be found now"))
+        return _no_answer("Addresses of the mail exchangers cannot be found now")
     if any(isinstance(answer, Addresses) for _, answer in found):
         text = "The mail exchangers have no public address"
     else:

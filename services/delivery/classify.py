@@ -8,6 +8,11 @@ from enum import StrEnum
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome
 from shared.smtp.replies import Reply
 
+CLOSING = 421
+"""The peer closes the connection (RFC 5321, 3.8); a lost link has a reply of this code, too."""
+LATE = "the peer took too long"
+_LOST = "Connection lost: "
+
 
 class Stage(StrEnum):
     """What was answered; SESSION is everything before MAIL."""
@@ -47,7 +52,19 @@ def classify(reply: Reply, stage: Stage) -> Outcome:
         return Delivered(reply)
     if reply.permanent and not _too_many_recipients(reply, stage):
         return Failed(reply, failure_reason(reply, stage))
-    return Deferred(reply)
+    return Deferred(reply, deferral_reason(reply, stage))
+
+
+def lost(why: str) -> Reply:
+    """What stands for the replies that a lost connection does not give."""
+    return Reply(CLOSING, "4.4.2", f"{_LOST}{why}")
+
+
+def deferral_reason(reply: Reply, stage: Stage) -> str:
+    """One of RETRY_REASONS for a reply that is not the last word, or that stands for a loss."""
+    if reply.enhanced == "4.4.2" and reply.text.startswith(_LOST):
+        return "timeout" if reply.text.endswith(LATE) else "connect"
+    return failure_reason(reply, stage)
 
 
 def _too_many_recipients(reply: Reply, stage: Stage) -> bool:
@@ -56,7 +73,7 @@ def _too_many_recipients(reply: Reply, stage: Stage) -> bool:
 
 
 def failure_reason(reply: Reply, stage: Stage) -> str:
-    """One of FAILURE_REASONS for a permanent reply."""
+    """One of FAILURE_REASONS for a reply that is not positive."""
     if reply.enhanced == "5.3.4":
         return "message"
     if reply.enhanced:

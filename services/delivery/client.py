@@ -16,10 +16,9 @@ from functools import partial
 from aiosmtplib import SMTPResponse, SMTPServerDisconnected
 from aiosmtplib.protocol import SMTPProtocol
 
+from services.delivery.classify import CLOSING, LATE, lost
 from shared.smtp.replies import Reply, ReplyReader
 
-CLOSING = 421
-"""The peer closes the connection (RFC 5321, 3.8); a lost link has a reply of this code, too."""
 LATELY = 1.0
 """Seconds after a reply within which a peer does not close for idleness."""
 
@@ -278,13 +277,13 @@ class PipelinedProtocol(SMTPProtocol):
         if not self._expected and not self._paused:
             return
         if self._loop.time() >= self._deadline:
-            self.lose("the peer took too long")
+            self.lose(LATE)
         elif self._deadline < math.inf:
             self._set_timer(self._deadline)
 
     def lose(self, why: str) -> None:
         """Drop the connection."""
-        self._end(Reply(CLOSING, "4.4.2", f"Connection lost: {why}"))
+        self._end(lost(why))
 
     def _end(self, loss: Reply) -> None:
         if self.loss is not None:

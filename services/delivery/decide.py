@@ -21,6 +21,8 @@ from shared.smtp.replies import Reply
 class Decision:
     """`retry` holds the recipients to try again after `delay_ms`; None if there are none.
 
+    `cause` is one of RETRY_REASONS: why the first of them is tried again.
+
     `uncertain` are those of whom nobody knows whether their receiver took the mail, with whom
     `policy` is followed: those to be tried again are in `retry`, or in `failed` when that is late.
     Of `relayed` and `delayed` the sender wishes to be told; `until` is when the latter expire, in
@@ -34,6 +36,7 @@ class Decision:
     policy: Uncertain = Uncertain.RETRY
     retry: DeliveryJob | None = None
     delay_ms: int = 0
+    cause: str = ""
     relayed: tuple[tuple[Recipient, Reply], ...] = ()
     delayed: tuple[tuple[Recipient, Reply], ...] = ()
     until: float = 0.0
@@ -63,13 +66,15 @@ def decide(
     if later and is_expired(job.accepted_at, now, settings.max_age, attempts):
         failed += [(who, _expired(reply)) for who, reply in later]
         later = deferred = ()
-    retry, delay = None, 0
+    retry, delay, cause = None, 0, ""
     if later:
         recipients = tuple(who for who, _ in later)
         retry = msgspec.structs.replace(job, recipients=recipients, attempt=attempts)
         delay = next_delay_ms(settings.retry_schedule, attempts)
+        reasons = (what.reason for _, what in pairs if isinstance(what, Deferred))
+        cause = next(reasons, "uncertain")
     decision = Decision(
-        delivered, deferred, tuple(failed), uncertain, policy, retry, delay, relayed
+        delivered, deferred, tuple(failed), uncertain, policy, retry, delay, cause, relayed
     )
     return _with_delay(decision, job, now, settings)
 

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from services.delivery.client import CLOSING, PipelinedProtocol
+from services.delivery.classify import CLOSING
+from services.delivery.client import PipelinedProtocol
 from services.delivery.upload import Answer, Times, send_chunks, send_data
 from shared.smtp.replies import Reply
 

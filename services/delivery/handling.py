@@ -22,7 +22,7 @@ from services.delivery.envelope import is_safe_envelope
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.repeats import Key, Repeats, key_of
-from services.delivery.report import count_attempt, count_delivered, report
+from services.delivery.report import Report
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason
@@ -32,10 +32,11 @@ from shared.logs import get_logger
 from shared.messages.codec import CodecError, decode, encode
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Delivered, Outcome
+from shared.plan.providers import provider_names
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply
 
-_STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"))
+_STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"), "store")
 _MOVED_MS = 5_000
 """Until a job comes again that another plan brought here: one of the wait steps."""
 _SAFE_NEWLINES = (None, "\r\n")
@@ -76,6 +77,7 @@ class Handling:
         self._store = store
         self._placing = placing
         self._clock = clock
+        self._report = Report(provider_names(settings.providers), settings.metrics.domains)
         self._pool: Pool | None = None
         self._pending: set[asyncio.Future[None]] = set()
         self._held: dict[Key, Work] = {}
@@ -142,7 +144,7 @@ class Handling:
 
     def finish(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         """See `Owner.finish`."""
-        count_attempt(outcomes)
+        self._report.attempted(work.job, outcomes)
         self._repeats.remember(key_of(work.job), outcomes)
         self._conclude(work, outcomes)
 
@@ -153,7 +155,7 @@ class Handling:
         # custody: the next hop answered 250 for every recipient.
         work.delivery.ack()
         self._let_go(work)
-        count_delivered(job, outcomes[0].reply, self._clock())
+        self._report.delivered(job, outcomes, self._clock())
         if job.content.blob:
             self._end_share(job)
 
@@ -187,12 +189,12 @@ class Handling:
         if work.crowd:
             following = _slowly(following)
         if following.messages:
-            self._forward(work, following, lambda: report(work.job, decision, now))
+            self._forward(work, following, lambda: self._report.decided(work.job, decision, now))
             return
         # custody: the next hop answered 250 for every recipient, or is believed to have.
         work.delivery.ack()
         self._let_go(work)
-        report(work.job, decision, now)
+        self._report.decided(work.job, decision, now)
         self._end_share(work.job)
 
     def _forward(self, work: Work, following: Successors, tell: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from aiosmtplib import SMTPException, SMTPResponseException
 
 from services.delivery.candidates import Candidate, candidates, in_order, literal, unclear
-from services.delivery.classify import Stage, classify, unreachable
+from services.delivery.classify import LATE, Stage, classify, unreachable
 from services.delivery.hop import NextHop
 from services.delivery.tls import Tls
 from services.delivery.work import Walk
@@ -26,17 +26,23 @@ from shared.messages.outcome import Deferred, Failed, Outcome
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply, parse_reply
 
-_OUT_OF_TIME = Deferred(Reply(451, "4.4.1", "No host took the mail in the time for one attempt"))
-
-
+_OUT_OF_TIME = Deferred(
+    Reply(451, "4.4.1", "No host took the mail in the time for one attempt"), "timeout"
+)
 _AT_LIMIT = Deferred(
-    Reply(451, "4.3.2", "The site's limit of connections a minute leaves none for another try")
+    Reply(451, "4.3.2", "The site's limit of connections a minute leaves none for another try"),
+    "limit",
 )
 
 
 def _loop(place: Candidate) -> Failed:
     text = f"{place.host} [{place.address}] greets with our own name: the mail would loop"
     return Failed(Reply(554, "5.4.6", text), "routing")
+
+
+def _reason(error: Exception) -> str:
+    late = isinstance(error, TimeoutError) or LATE in str(error)
+    return "timeout" if late else "connect"
 
 
 class TlsFailed(Exception):  # noqa: N818
@@ -98,12 +104,14 @@ class Opener:
         return literal(host) or await self._resolver.addresses(host)
 
     async def _try(self, place: Candidate, walk: Walk) -> NextHop | Outcome:
+        secured = True
         try:
             try:
                 tls = self._tls.is_worth_a_try(place)
                 return await self._connect(place, walk.not_after, tls=tls)
             except TlsFailed:
                 self._tls.broke(place)
+                secured = False
                 if not walk.may_connect():
                     return _AT_LIMIT
                 return await self._connect(place, walk.not_after, tls=False)
@@ -111,7 +119,7 @@ class Opener:
             return classify(parse_reply(error.code, error.message), Stage.SESSION)
         except (SMTPException, OSError) as error:
             text = f"{place.host} [{place.address}]: {str(error) or 'connecting took too long'}"
-            return Deferred(Reply(450, "4.4.1", text))
+            return Deferred(Reply(450, "4.4.1", text), _reason(error) if secured else "tls")
 
     async def _connect(self, place: Candidate, not_after: float, *, tls: bool) -> NextHop:
         hop = NextHop(place, self._hostname, self._settings.timeouts, self._tls.keep)

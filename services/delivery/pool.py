@@ -34,7 +34,9 @@ TURNS = 5
 """Turns of the loop that a transaction takes, at most."""
 FADING = 0.98
 """What is left, a turn later, of how busy we were."""
-_NO_TIME = Deferred(Reply(451, "4.3.2", "The limits of the site left no time for the rest"))
+_NO_TIME = Deferred(
+    Reply(451, "4.3.2", "The limits of the site left no time for the rest"), "limit"
+)
 
 
 class Pool:

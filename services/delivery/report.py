@@ -2,81 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from services.delivery.decide import Decision
 from shared import metrics
 from shared.logs import log_event
-from shared.messages.model import DeliveryJob, Event, Recipient
+from shared.messages.model import DeliveryJob, Event, MessageClass, Recipient
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
+from shared.plan.names import normal_domain
 from shared.settings.sending import Uncertain
+from shared.settings.shaping import OTHER_PROVIDER
 from shared.settings.units import format_duration
 from shared.smtp.replies import Reply
+from shared.tally import Count
 
-_attempts = {
-    kind: metrics.delivery_attempts.labels(kind.__name__.lower()).inc
-    for kind in (Delivered, Deferred, Failed, Unknown)
-}
-_delivered = _attempts[Delivered]
-_delivered_seconds = metrics.queue_seconds.labels("delivered").observe
-_failed_seconds = metrics.queue_seconds.labels("failed").observe
-_failures = {reason: metrics.failures.labels(reason).inc for reason in metrics.FAILURE_REASONS}
+_KINDS = (Delivered, Deferred, Failed, Unknown)
+_URGENT = MessageClass.TRANSACTIONAL
 
 
-def count_attempt(outcomes: Sequence[Outcome]) -> None:
-    """One for each recipient."""
-    for outcome in outcomes:
-        _attempts[type(outcome)]()
+def _by_outcome(child: Callable[[str], Count]) -> Mapping[type[Outcome], Count]:
+    return {kind: child(kind.__name__.lower()) for kind in _KINDS}
 
 
-def count_delivered(job: DeliveryJob, reply: Reply, now: float) -> None:
-    """As `count_attempt` and `report`, for all recipients, with one reply."""
-    seconds = now - job.accepted_at
-    recipients = job.recipients
-    for _ in recipients:
-        _delivered()
-        _delivered_seconds(seconds)
-    log_event(
-        Event(
-            kind="delivered",
-            at=now,
-            mail_id=job.mail_id,
-            job_id=job.id,
-            recipients=tuple([recipient.address for recipient in recipients]),
-            destination=job.destination,
-            reply=str(reply),
-            attempt=job.attempt + 1,
-            queue_seconds=seconds,
+class _Provider:
+    """The counters of one provider."""
+
+    __slots__ = ("attempts", "delivered", "failures", "octets")
+
+    def __init__(self, name: str) -> None:
+        self.attempts = _by_outcome(partial(metrics.delivery_attempts.labels, name))
+        self.delivered = self.attempts[Delivered].inc
+        self.octets = metrics.delivery_bytes.labels(name).inc
+        self.failures = {
+            reason: metrics.failures.labels(name, reason).inc for reason in metrics.FAILURE_REASONS
+        }
+
+
+class _Seconds:
+    """The ages of one message class, by final outcome."""
+
+    __slots__ = ("delivered", "expired", "failed", "parked")
+
+    def __init__(self, message_class: MessageClass) -> None:
+        name = message_class.value
+        self.delivered, self.failed, self.expired, self.parked = (
+            metrics.queue_seconds.labels(name, outcome).observe
+            for outcome in metrics.FINAL_OUTCOMES
         )
-    )
 
 
-def report(job: DeliveryJob, decision: Decision, now: float) -> None:
-    """Tell about a decision once custody has moved."""
-    seconds = now - job.accepted_at
-    if decision.delivered:
-        for _ in decision.delivered:
-            _delivered_seconds(seconds)
-        _log("delivered", job, decision.delivered, now)
-    if decision.uncertain:
-        _report_uncertain(job, decision, now, seconds)
-    if decision.retry is not None:
-        metrics.retries.labels(format_duration(decision.delay_ms)).inc()
-    if decision.deferred:
-        _log("deferred", job, decision.deferred, now)
-    for recipient, failed in decision.failed:
-        _failures[failed.reason]()
-        _failed_seconds(seconds)
-        kind = "expired" if failed.reason == "expired" else "failed"
-        _log(kind, job, ((recipient, failed.reply),), now, failed.reason)
+class Report:
+    """For these providers, and single `domains` if there are any, by their normal names."""
 
+    def __init__(self, providers: Collection[str], domains: Collection[str]) -> None:
+        self._providers = {name: _Provider(name) for name in (*providers, OTHER_PROVIDER)}
+        self._other = self._providers[OTHER_PROVIDER]
+        self._domains = {
+            domain: _by_outcome(partial(metrics.domain_attempts.labels, domain))
+            for domain in map(normal_domain, domains)
+        }
+        self._urgent, self._bulk = _Seconds(_URGENT), _Seconds(MessageClass.BULK)
 
-def _report_uncertain(job: DeliveryJob, decision: Decision, now: float, seconds: float) -> None:
-    metrics.uncertain_outcomes.labels(decision.policy.value).inc(len(decision.uncertain))
-    if decision.policy is Uncertain.SENT:
-        for _ in decision.uncertain:
-            _delivered_seconds(seconds)
-    _log("uncertain", job, decision.uncertain, now, decision.policy.value)
+    def _seconds(self, job: DeliveryJob) -> _Seconds:
+        return self._urgent if job.message_class is _URGENT else self._bulk
+
+    def attempted(self, job: DeliveryJob, outcomes: Sequence[Outcome]) -> None:
+        """Count an attempt: one for each recipient."""
+        provider = self._providers.get(job.provider, self._other)
+        for outcome in outcomes:
+            provider.attempts[type(outcome)].inc()
+        if Delivered in map(type, outcomes):
+            provider.octets(job.content.size)
+        if self._domains:
+            self._count_domains(job, outcomes)
+
+    def _count_domains(self, job: DeliveryJob, outcomes: Sequence[Outcome]) -> None:
+        for recipient, outcome in zip(job.recipients, outcomes, strict=True):
+            domain = normal_domain(recipient.address.rpartition("@")[2])
+            counts = self._domains.get(domain)
+            if counts is not None:
+                counts[type(outcome)].inc()
+
+    def delivered(self, job: DeliveryJob, outcomes: Sequence[Delivered], now: float) -> None:
+        """As `attempted` and `decided`, for all recipients, with one reply."""
+        recipients = job.recipients
+        count = len(recipients)
+        provider = self._providers.get(job.provider, self._other)
+        provider.delivered(count)
+        provider.octets(job.content.size)
+        seconds = now - job.accepted_at
+        self._seconds(job).delivered(seconds, count)
+        if self._domains:
+            self._count_domains(job, outcomes)
+        log_event(
+            Event(
+                kind="delivered",
+                at=now,
+                mail_id=job.mail_id,
+                job_id=job.id,
+                recipients=tuple([recipient.address for recipient in recipients]),
+                destination=job.destination,
+                reply=str(outcomes[0].reply),
+                attempt=job.attempt + 1,
+                queue_seconds=seconds,
+            )
+        )
+
+    def decided(self, job: DeliveryJob, decision: Decision, now: float) -> None:
+        """Tell about a decision once custody has moved."""
+        age = now - job.accepted_at
+        seconds = self._seconds(job)
+        if decision.delivered:
+            seconds.delivered(age, len(decision.delivered))
+            _log("delivered", job, decision.delivered, now)
+        if decision.uncertain:
+            self._uncertain(job, decision, now)
+        if decision.retry is not None:
+            metrics.retries.labels(format_duration(decision.delay_ms), decision.cause).inc()
+        if decision.deferred:
+            _log("deferred", job, decision.deferred, now)
+        provider = self._providers.get(job.provider, self._other)
+        for recipient, failed in decision.failed:
+            expired = failed.reason == "expired"
+            provider.failures[failed.reason]()
+            (seconds.expired if expired else seconds.failed)(age)
+            kind = "expired" if expired else "failed"
+            _log(kind, job, ((recipient, failed.reply),), now, failed.reason)
+
+    def _uncertain(self, job: DeliveryJob, decision: Decision, now: float) -> None:
+        count, age = len(decision.uncertain), now - job.accepted_at
+        metrics.uncertain_outcomes.labels(decision.policy.value).inc(count)
+        if decision.policy is Uncertain.SENT:
+            self._seconds(job).delivered(age, count)
+        elif decision.policy is Uncertain.HOLD:
+            self._seconds(job).parked(age, count)
+        _log("uncertain", job, decision.uncertain, now, decision.policy.value)
 
 
 def _log(

@@ -47,6 +47,7 @@ Answer = Callable[[ServerReply], None]
 """How a session gets a reply that took time. It may have ended meanwhile."""
 
 _count_accepted = metrics.accepted_messages.inc
+_count_octets = metrics.ingress_bytes.inc
 
 
 class Acceptance:
@@ -152,6 +153,7 @@ class Acceptance:
             self._failed(mail.id, answer, error)
             return
         _count_accepted()
+        _count_octets(mail.content.size)
         recipients = tuple([recipient.address for recipient in mail.recipients])
         log_event(Event("accepted", mail.accepted_at, mail.id, recipients=recipients))
         # custody: the broker has the mail, for every recipient, in one durable message.

@@ -26,7 +26,9 @@ from shared.messages.codec import encode
 from shared.messages.ids import job_id
 from shared.messages.model import DeliveryJob, Event, Recipient
 from shared.plan.lanes import LanePlan
+from shared.plan.providers import provider_names
 from shared.settings.model import Settings
+from shared.settings.shaping import OTHER_PROVIDER
 from shared.settings.units import format_duration
 from shared.smtp.parameters import Notify
 from shared.smtp.replies import Reply
@@ -36,7 +38,6 @@ STORE_DOWN = Reply(451, "4.3.0", "The content store does not answer")
 _count_routed = metrics.routed_jobs.inc
 _count_dsn = metrics.dsns.labels("failed").inc
 _count_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
-_failed_seconds = metrics.queue_seconds.labels("failed").observe
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,14 @@ class SuccessorSettings:
     hostname: str
     schedule: tuple[int, ...]
     max_age_ms: int
+    providers: frozenset[str]
 
     @classmethod
     def of(cls, settings: Settings) -> SuccessorSettings:
         """Taken from the whole configuration."""
         delivery = settings.delivery
-        return cls(settings.hostname, delivery.retry_schedule, delivery.max_age)
+        providers = frozenset(provider_names(settings.providers))
+        return cls(settings.hostname, delivery.retry_schedule, delivery.max_age, providers)
 
 
 @dataclass(slots=True)
@@ -109,7 +112,7 @@ class Successors:
         elif parts.failures:
             self._notify(plan, parent, parts.failures, content, now)
         for recipient, failure in parts.failures:
-            _give_up(plan, parent, recipient, failure, now)
+            self._give_up(plan, parent, recipient, failure, now)
         plan.ended = not (parts.jobs or parts.postponed or parts.parked)
         return plan
 
@@ -135,9 +138,10 @@ class Successors:
         )
 
     def _wait(self, plan: Plan, job: DeliveryJob, attempt: int, reply: Reply, now: float) -> None:
+        reason = "store" if reply is STORE_DOWN else "dns"
         delay = next_delay_ms(self._settings.schedule, attempt)
         plan.messages.append(Outgoing(DUE, encode(job), job.id, delay_ms=delay))
-        plan.counts.append(metrics.retries.labels(format_duration(delay)).inc)
+        plan.counts.append(metrics.retries.labels(format_duration(delay), reason).inc)
         plan.events.append(_event("deferred", job, job.recipients, reply, now))
 
     def _notify(
@@ -167,6 +171,17 @@ class Successors:
         plan.counts.append(_count_dsn)
         plan.events.append(Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id))
 
+    def _give_up(
+        self, plan: Plan, job: DeliveryJob, recipient: Recipient, failure: Undeliverable, now: float
+    ) -> None:
+        reason = failure.reason
+        kind = "expired" if reason == "expired" else "failed"
+        provider = job.provider if job.provider in self._settings.providers else OTHER_PROVIDER
+        age = metrics.queue_seconds.labels(job.message_class.value, kind).observe
+        plan.counts.append(metrics.failures.labels(provider, reason).inc)
+        plan.counts.append(partial(age, now - job.accepted_at))
+        plan.events.append(_event(kind, job, (recipient,), failure.reply, now, reason=reason))
+
 
 def _park(
     plan: Plan, job: DeliveryJob, failures: Sequence[Failure], queue: str, now: float
@@ -177,16 +192,6 @@ def _park(
     reply, reason = failures[0][1].reply, ParkReason.DSN_FAILED.value
     plan.counts.append(_count_parked)
     plan.events.append(_event("parked", job, job.recipients, reply, now, reason=reason))
-
-
-def _give_up(
-    plan: Plan, job: DeliveryJob, recipient: Recipient, failure: Undeliverable, now: float
-) -> None:
-    reason = failure.reason
-    kind = "expired" if reason == "expired" else "failed"
-    plan.counts.append(metrics.failures.labels(reason).inc)
-    plan.counts.append(partial(_failed_seconds, now - job.accepted_at))
-    plan.events.append(_event(kind, job, (recipient,), failure.reply, now, reason=reason))
 
 
 def _event(

@@ -11,9 +11,9 @@ import math
 from collections import deque
 from collections.abc import Collection
 
+from shared.broker.handing import hand
 from shared.broker.interface import Delivery, Handler
 from shared.broker.pacing import Pace
-from shared.logs import get_logger
 
 
 class Foremost:
@@ -70,17 +70,8 @@ class Portions:
 
     def _work(self) -> None:
         for _ in range(min(self._pace.portion, len(self._waiting))):
-            self._handle(self._waiting.popleft())
+            hand(self._handler, self._waiting.popleft())
         self._not_before = self._loop.time() + self._pace.wait(self._foremost.silence())
         self._next = None
         if self._waiting:
             self._go_on()
-
-    def _handle(self, delivery: Delivery) -> None:
-        try:
-            self._handler(delivery)
-        except Exception:
-            get_logger().exception(
-                "a handler failed", queue=delivery.queue, message_id=delivery.message_id
-            )
-            delivery.failed()

@@ -20,9 +20,13 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now: a 4yz, a link that failed before the final dot, DNS trouble."""
+    """Not now: a 4yz, a link that failed before the final dot, DNS trouble.
+
+    `reason` is one of RETRY_REASONS.
+    """
 
     reply: Reply
+    reason: str = "other"
 
 
 @dataclass(frozen=True, slots=True)

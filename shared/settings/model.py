@@ -26,6 +26,7 @@ from shared.settings.section import (
 )
 from shared.settings.sending import TimeoutSettings, Uncertain
 from shared.settings.shaping import (
+    Domains,
     LaneMatch,
     LaneSettings,
     LimitMatch,
@@ -183,6 +184,15 @@ class DeliverySettings(Section):
     )
 
 
+class MetricsSettings(Section):
+    """What is counted beyond what is always counted."""
+
+    domains: Annotated[Domains, Field(max_length=50)] = Field(
+        (),
+        description="Recipient domains that have an attempts counter of their own, at most 50.",
+    )
+
+
 class AdminSettings(Section):
     """Metrics and health over HTTP."""
 
@@ -263,6 +273,9 @@ class Settings(Section):
         default_factory=LimitsSettings, description="What each site is sent at most."
     )
     admin: AdminSettings = Field(default_factory=AdminSettings, description="Metrics and health.")
+    metrics: MetricsSettings = Field(
+        default_factory=MetricsSettings, description="What is counted."
+    )
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="Logs.")
     shutdown_grace: Duration = Field(
         parse_duration_ms("30s"),

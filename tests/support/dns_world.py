@@ -113,8 +113,7 @@ def configured(
 
 def retries() -> float:
     (metric,) = metrics.retries.collect()
-    steps = {sample.labels["step"]: sample.value for sample in metric.samples}
-    return steps.get(STEP, 0.0)
+    return sum(sample.value for sample in metric.samples if sample.labels["step"] == STEP)
 
 
 async def retried(times: int, since: float) -> None:

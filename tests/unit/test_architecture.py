@@ -9,9 +9,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
-
-from shared import metrics
 
 ROOT = Path(__file__).parents[2]
 LONGEST_FILE = 400
@@ -197,12 +194,3 @@ def test_the_page_of_attacks_names_tests_that_are_there() -> None:
 
     assert len(named) > 40
     assert [path for path in named if not (ROOT / path).is_file()] == []
-
-
-def test_the_architecture_page_has_a_line_for_every_metric() -> None:
-    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    exported = generate_latest().decode()
-    names = set(re.findall(r"^# TYPE (postroad_\w+)", exported, re.MULTILINE))
-
-    metrics.sessions.set(0)
-    assert sorted(name for name in names if f"| `{name}` |" not in page) == []

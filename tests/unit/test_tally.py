@@ -22,12 +22,12 @@ def test_what_is_exported_is_what_prometheus_client_exports(values: list[float],
     theirs, ours = CollectorRegistry(), CollectorRegistry()
     counters = (
         Counter("a", "Told.", ["kind"], registry=theirs).labels("x"),
-        TalliedCounter("a", "Told.", "kind", registry=ours).labels("x"),
+        TalliedCounter("a", "Told.", ["kind"], registry=ours).labels("x"),
     )
     gauges = Gauge("b", "", registry=theirs), TalliedGauge("b", "", registry=ours).labels()
     histograms = (
         Histogram("c", "", ["kind"], buckets=BOUNDS, registry=theirs).labels("x"),
-        TalliedHistogram("c", "", BOUNDS, "kind", registry=ours).labels("x"),
+        TalliedHistogram("c", "", ["kind"], bounds=BOUNDS, registry=ours).labels("x"),
     )
     for value in (*values, *BOUNDS):
         for counted in (*counters, *gauges):

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from shared.broker.amqp.consuming import Subscription
 from shared.broker.amqp.delivery import AmqpDelivery, Courier
+from shared.broker.handing import hand
 from shared.broker.interface import Handler
-from shared.logs import get_logger
 
 
 class Canceller(Courier, Protocol):
@@ -38,13 +38,4 @@ class AmqpConsumer:
             if self._stopped:
                 delivery.release()
             else:
-                self._handle(delivery)
-
-    def _handle(self, delivery: AmqpDelivery) -> None:
-        try:
-            self._handler(delivery)
-        except Exception:
-            get_logger().exception(
-                "a handler failed", queue=delivery.queue, message_id=delivery.message_id
-            )
-            delivery.failed()
+                hand(self._handler, delivery)

@@ -20,9 +20,9 @@ from shared.broker.embedded.records import (
     Subscription,
     encode_meta,
 )
+from shared.broker.handing import hand
 from shared.broker.interface import Handler, Outgoing, ParkReason, Unroutable
 from shared.broker.parking import parking_headers
-from shared.logs import get_logger
 
 
 class Outbox(Protocol):
@@ -151,13 +151,4 @@ class EmbeddedConsumer:
             if self._stopped:
                 delivery.release()
             else:
-                self._handle(delivery)
-
-    def _handle(self, delivery: EmbeddedDelivery) -> None:
-        try:
-            self._handler(delivery)
-        except Exception:
-            get_logger().exception(
-                "a handler failed", queue=self._queue, message_id=delivery.message_id
-            )
-            delivery.failed()
+                hand(self._handler, delivery)

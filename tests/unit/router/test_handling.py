@@ -165,11 +165,11 @@ async def test_many_recipients_make_jobs_of_the_size_that_is_set(rig: Rig) -> No
 async def test_everything_that_was_decided_is_counted(rig: Rig) -> None:
     names: list[tuple[str, dict[str, str]]] = [
         ("routed_jobs_total", {}),
-        ("failures_total", {"reason": "address"}),
+        ("failures_total", {"provider": "other", "reason": "address"}),
         ("dsn_total", {"action": "failed"}),
-        ("retries_total", {"step": "1s"}),
+        ("retries_total", {"step": "1s", "reason": "dns"}),
         ("parked_messages_total", {"reason": "dsn_failed"}),
-        ("queue_seconds_count", {"outcome": "failed"}),
+        ("queue_seconds_count", {"class": "transactional", "outcome": "failed"}),
     ]
     before = [sample(name, **labels) for name, labels in names]
     await rig.route(mail("a@static.test", "b@null.test", "c@none.test", "d@down.test"), 3)
