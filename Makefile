@@ -33,6 +33,7 @@ check: $(VENV)/installed-dev
 
 test: $(VENV)/installed-dev
 	@scripts/install_rabbitmq.sh
+	@scripts/install_prometheus.sh
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 bench: $(VENV)/installed-dev
