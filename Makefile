@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 # Test files that run at a time: they wait more than they work, each worker with a RabbitMQ of its own.
 JOBS ?= 3
 
-.PHONY: help demo run check test bench docs lock venv clean
+.PHONY: help demo run check test bench docs dashboards lock venv clean
 
 help:
 	@echo "make demo    send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test    every test; installs RabbitMQ where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench   measure against Postfix; writes docs/benchmarks.md"
 	@echo "make docs    write docs/configuration.md and docs/metrics.md from the code"
+	@echo "make dashboards  write deploy/grafana/dashboards from deploy/grafana"
 	@echo "make lock    renew constraints.txt"
 
 demo: $(VENV)/installed
@@ -44,6 +45,10 @@ docs: $(VENV)/installed
 	@$(BIN)/python -m shared.settings.document > docs/configuration.md
 	@$(BIN)/python -m shared.metrics_document > docs/metrics.md
 	@echo "docs/configuration.md and docs/metrics.md are written."
+
+dashboards: $(VENV)/installed-dev
+	@$(BIN)/python -W ignore::DeprecationWarning -m deploy.grafana
+	@echo "deploy/grafana/dashboards is written."
 
 lock:
 	@scripts/lock.sh '$(PYTHON)'

@@ -66,6 +66,7 @@ def series() -> dict[str, dict[str, Values]]:
     found = {**COMING, **found}
     found |= {name: dict.fromkeys(labels, Configured.LANE) for name, labels in RABBITMQ.items()}
     found |= {rule["record"]: {} for rule in rules() if "record" in rule}
+    found["ALERTS"] = dict.fromkeys(("alertname", "alertstate"), Configured.LANE)
     return found
 
 
@@ -89,5 +90,5 @@ def faults(expression: str) -> Iterator[str]:
 def _wrong_values(name: str, label: str, known: Values, text: str) -> Iterator[str]:
     if isinstance(known, tuple):
         for value in text.split("|"):
-            if value not in known:
+            if value not in {*known, ".*"}:
                 yield f"{name} has no {label} {value!r}"
