@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
 Answer = tuple[int, str, bytes]
 TEXT = "text/plain; charset=utf-8"
@@ -28,10 +28,20 @@ class _Server(uvicorn.Server):
 
 
 class AdminServer:
-    """Serves the three paths until closed; `ready` returns an empty text or why not."""
+    """Serves the three paths until closed; `ready` returns an empty text or why not.
 
-    def __init__(self, address: str, port: int, ready: Callable[[], str]) -> None:
+    `registry` has what /metrics shows.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        ready: Callable[[], str],
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
         self._ready = ready
+        self._registry = registry
         config = uvicorn.Config(
             self._application,
             host=address,
@@ -78,7 +88,11 @@ class AdminServer:
         if method not in {"GET", "HEAD"}:
             return 405, TEXT, b"only GET\n"
         if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, await asyncio.to_thread(generate_latest)
+            return (
+                200,
+                CONTENT_TYPE_LATEST,
+                await asyncio.to_thread(generate_latest, self._registry),
+            )
         if path == "/livez":
             return 200, TEXT, b"ok\n"
         if path == "/readyz":

@@ -11,6 +11,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,12 +21,18 @@ from shared import metrics
 from shared.admin import AdminServer
 from shared.broker.connect import connect_broker
 from shared.broker.interface import Broker
+from shared.catalogue import INGRESS, Configured, registry_of, start_at_zero
+from shared.depths import DepthWatch, Serving, no_lanes, steps_of
 from shared.logs import configure_logging, get_logger
+from shared.loop_lag import LoopLag
+from shared.plan.names import normal_domain
+from shared.plan.providers import provider_names
 from shared.settings.load import ConfigError
 from shared.settings.model import Settings
 from shared.settings.public import public_settings
 from shared.settings.reload import SettingsWatch
 from shared.settings.shaping import LimitsSettings
+from shared.settings.units import format_duration
 
 
 class Service(Protocol):
@@ -103,8 +110,13 @@ async def _run(
     stop = _stop_on_signals()
     broker = connect_broker(settings, name, lanes)
     service = factory(settings, broker)
-    metrics.broker_usable.set_function(lambda: broker.usable)
-    admin = AdminServer(settings.admin.address, admin_port, lambda: _why_not(stop, broker, service))
+    _prepare_metrics(name, settings, broker)
+    admin = AdminServer(
+        settings.admin.address,
+        admin_port,
+        lambda: _why_not(stop, broker, service),
+        registry_of(name),
+    )
     grace = 0.0
     try:
         port = await _listen(admin, f"admin.{name}_port", admin_port)
@@ -112,7 +124,7 @@ async def _run(
         await service.start()
         _calm_collector()
         get_logger().info("started", admin_port=port)
-        async with _watching(config, settings, service):
+        async with _measured(name, settings, broker, service), _watching(config, settings, service):
             await stop.wait()
         get_logger().info("draining")
         grace = now() + settings.shutdown_grace / 1000
@@ -122,6 +134,37 @@ async def _run(
         closed = await _in_time("leave of the broker", broker.close(), last)
         await admin.close()
     return 0 if drained and closed else 1
+
+
+def _prepare_metrics(name: str, settings: Settings, broker: Broker) -> None:
+    metrics.broker_usable.set_function(lambda: broker.usable)
+    metrics.broker_blocked.set_function(lambda: broker.blocked)
+    metrics.build_info.labels(version("postroad"), name).set(1)
+    start_at_zero(
+        name,
+        {
+            Configured.PROVIDER: provider_names(settings.providers),
+            Configured.RETRY_STEP: list(map(format_duration, settings.delivery.retry_schedule)),
+            Configured.DOMAIN: list(map(normal_domain, settings.metrics.domains)),
+        },
+    )
+
+
+@asynccontextmanager
+async def _measured(
+    name: str, settings: Settings, broker: Broker, service: Service
+) -> AsyncIterator[None]:
+    """What is looked at from time to time is looked at within."""
+    steps = steps_of(settings) if name != INGRESS else {}
+    served = service.served if isinstance(service, Serving) else no_lanes
+    depths, lag = DepthWatch(broker, steps, served), LoopLag()
+    depths.start()
+    lag.start()
+    try:
+        yield
+    finally:
+        lag.stop()
+        await depths.stop()
 
 
 def _calm_collector() -> None:

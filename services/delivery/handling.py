@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from io import IncrementalNewlineDecoder
 from typing import Any
@@ -121,6 +121,10 @@ class Handling:
             self._pool.submit(work)
         else:
             self.give_back(work, _MOVED_MS, "moved")
+
+    def held(self) -> Collection[Work]:
+        """All work that has not ended."""
+        return self._held.values()
 
     def _ahead(self) -> float:
         """How far the time of the world is ahead of the loop's."""

@@ -6,9 +6,10 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from services.delivery.attempt import Limits
+from services.delivery.gauges import Gauges
 from services.delivery.handling import Handling
 from services.delivery.line import Tools
 from services.delivery.opening import Opener
@@ -44,7 +45,7 @@ class DeliveryService:
         store: ContentStore,
         lanes: Collection[str] | None = None,
     ) -> None:
-        delivery = settings.delivery
+        delivery, providers = settings.delivery, provider_names(settings.providers)
         self._most = delivery.max_connections
         self._placing = Placing(settings, lanes)
         self._handling = Handling(settings, store, self._placing)
@@ -54,23 +55,37 @@ class DeliveryService:
             Tools(timeouts, opener, self._handling),
             self._placing.limits_of,
             delivery.idle_timeout / 1000,
-            metrics.throttled_by(provider_names(settings.providers)),
+            metrics.throttled_by(providers),
             self._most,
         )
         self._handling.attach(self._pool)
         prefetch = queue_prefetch(delivery.prefetch, len(self._placing.partitions()))
+        self._partitions = Partitions(broker, self._pool, self._handling.handle, prefetch)
+        self._gauges = Gauges(
+            self._handling.held,
+            self._partitions.not_looked_at,
+            self._placing.partition,
+            self._pool.left_alone,
+            lanes=[lane.name for lane in self._placing.lanes],
+            providers=providers,
+        )
         self._ownership = Ownership(
             f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             {lane.name: lane.partitions for lane in self._placing.lanes},
             delivery.heartbeat / 1000,
             broker,
-            Partitions(broker, self._pool, self._handling.handle, prefetch),
+            self._partitions,
         )
 
     async def start(self) -> None:
         """Join those that serve the same lanes."""
         allow_connections(self._most)
         self._ownership.start()
+        self._gauges.start()
+
+    def served(self) -> Mapping[str, tuple[str, str, str]]:
+        """See `shared.depths.Serving`."""
+        return self._partitions.served()
 
     def set_limits(self, limits: LimitsSettings) -> None:
         """Keep these limits from now on."""
@@ -87,6 +102,7 @@ class DeliveryService:
         await self._pool.ended()
         await self._handling.settled()
         await self._ownership.stop()
+        self._gauges.stop()
 
 
 def build(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from services.delivery.holding import Partition, Prefetch, Trace
 from services.delivery.placing import queues_of
 from services.delivery.pool import Pool
-from shared.broker.interface import Broker, Consumer, Handler
+from shared.broker.interface import Broker, Consumer, Delivery, Handler
 from shared.broker.pacing import Pace
 from shared.broker.portions import Foremost, Portions
+from shared.messages.model import MessageClass
+from shared.metrics import KINDS
 
 LEAST_PREFETCH = 128
 """Jobs of one queue, unless less is configured: so many transactions may be under way at once."""
@@ -47,6 +49,21 @@ class Partitions:
         await asyncio.gather(*(consumer.stop() for consumer in consumers))
         self._again.release(queues_of(partition, again=True))
         return self._pool.give_up(partition)
+
+    def served(self) -> Mapping[str, tuple[str, str, str]]:
+        """The queues that are served now, each with its lane, class and kind."""
+        return {
+            queue: (partition.lane, message_class.value, kind)
+            for partition in self._consumers
+            for again, kind in enumerate(KINDS)
+            for queue, message_class in zip(
+                queues_of(partition, again=bool(again)), MessageClass, strict=True
+            )
+        }
+
+    def not_looked_at(self) -> Sequence[Delivery]:
+        """The first of each queue that was handed out and waits here to be looked at."""
+        return self._again.heads()
 
     def remains(self) -> Sequence[Trace]:
         """See `Holder.remains`."""

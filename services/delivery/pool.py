@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -106,6 +107,11 @@ class Pool:
         """What others still have open."""
         self._scheduler.heed(remains, self._time())
         self._act()
+
+    def left_alone(self) -> Mapping[str, int]:
+        """How many sites of each provider have hosts that are not tried now."""
+        providers = {site: job.provider for site, job in self._scheduler.left_alone(self._time())}
+        return Counter(providers.values())
 
     async def ended(self) -> None:
         """Return when every connection is closed: all partitions were given up."""

@@ -8,7 +8,7 @@ O(log n) of all sites.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from services.delivery.admission import SWEEP
@@ -193,6 +193,12 @@ class Scheduler(Serving):
         connection.site.holding[item.urgent].remove(connection)
         connection.site.push(item, connection.route, first=True)
         connection.item = None
+
+    def left_alone(self, now: float) -> Iterator[tuple[str, Any]]:
+        """The sites with hosts that did not answer and are not tried now, each with its sample."""
+        for site in self._sites():
+            if any(route.closed_until > now for route in site.backed_off):
+                yield site.name, site.sample
 
     # Time.
 

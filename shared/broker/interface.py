@@ -10,7 +10,7 @@ durable, and only then acknowledges the predecessor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -181,8 +181,12 @@ class Broker(Protocol):
         missing from the answer: ask again from time to time. Raises `Unavailable`.
         """
 
-    async def depths(self) -> Mapping[str, int]:
-        """Messages in each declared queue that no consumer holds (delayed ones by their step)."""
+    async def depths(self, queues: Collection[str] | None = None) -> Mapping[str, int]:
+        """Messages in each of `queues` that no consumer holds (delayed ones by their step).
+
+        None: of each declared queue. 0 for a queue that is not there. Raises `Unavailable` when the
+        broker does not answer, which may take it some seconds.
+        """
 
     async def close(self) -> None:
         """Flush settlements that are under way, give everything else back, and disconnect."""

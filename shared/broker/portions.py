@@ -61,6 +61,13 @@ class Portions:
             else:
                 self._waiting.append(delivery)
 
+    def heads(self) -> list[Delivery]:
+        """Of each queue the delivery that has waited longest."""
+        heads: dict[str, Delivery] = {}
+        for delivery in self._waiting:
+            heads.setdefault(delivery.queue, delivery)
+        return list(heads.values())
+
     def _go_on(self) -> None:
         if self._not_before > self._loop.time():
             self._next = self._loop.call_at(self._not_before, self._work)

@@ -365,19 +365,6 @@ async def test_one_bad_publish_among_many_fails_alone(broker: Broker) -> None:
     await until_depths(broker, work=40)
 
 
-async def test_depths_count_what_nobody_holds_and_delayed_messages_by_step(
-    harness: Harness,
-) -> None:
-    broker = await harness.open(small_topology(60_000))
-    await publish(broker, *"abc")
-    await publish(broker, "d", queue=OTHER)
-    await broker.publish(Outgoing(WORK, b"", "later", delay_ms=60_000))
-    inbox = Inbox()
-    broker.consume(WORK, 1, inbox)
-    await inbox.next()
-    await until_depths(broker, work=2, other=1, postroad_parked=0, step_60000ms=1)
-
-
 async def test_the_topology_may_be_declared_twice(harness: Harness) -> None:
     first = await harness.open()
     await publish(first, "a")

@@ -29,7 +29,12 @@ from shared.messages.model import (
     MailExchanger,
     Recipient,
 )
-from shared.settings.model import ContentStoreSettings, DeliverySettings, Settings
+from shared.settings.model import (
+    ContentStoreSettings,
+    DeliverySettings,
+    MetricsSettings,
+    Settings,
+)
 from shared.settings.shaping import LaneSettings, LimitsSettings, SiteLimits
 from shared.smtp.replies import Reply
 from tests.support.memory_broker import MemoryBroker
@@ -91,7 +96,9 @@ async def rig(
     **keys: Any,
 ) -> AsyncIterator[Rig]:
     limits = {key: keys.pop(key) for key in tuple(keys) if key in SiteLimits.model_fields}
+    domains = keys.pop("domains", ())
     settings = Settings(
+        metrics=MetricsSettings(domains=domains),
         content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
         delivery=DeliverySettings.model_validate(
             {"retry_schedule": "1s", "heartbeat": "200ms", **keys}

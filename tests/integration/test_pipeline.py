@@ -203,7 +203,7 @@ async def test_the_promised_metrics_move(rig: Rig) -> None:
     for outcome, count in (("delivered", 3), ("deferred", 1), ("failed", 1)):
         key = f'postroad_delivery_attempts_total{{outcome="{outcome}",provider="other"}}'
         assert after[key] - before[key] == count
-    key = 'postroad_retries_total{reason="mailbox",step="1s"}'
+    key = 'postroad_retries_total{reason="policy",step="1s"}'
     assert after[key] - before[key] == 1
     assert rose("postroad_failures_total") == 1
     key = 'postroad_dsn_total{action="failed"}'

@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -123,8 +123,8 @@ class KillingBroker:
     async def left_over(self) -> Sequence[str]:
         return await self._inner.left_over()
 
-    async def depths(self) -> Mapping[str, int]:
-        return await self._inner.depths()
+    async def depths(self, queues: Collection[str] | None = None) -> Mapping[str, int]:
+        return await self._inner.depths(queues)
 
     async def close(self) -> None:
         await self._inner.close()

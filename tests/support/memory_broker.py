@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.broker.interface import (
@@ -246,10 +246,12 @@ class MemoryBroker:
     async def left_over(self) -> Sequence[str]:
         return sorted(self._shared.lanes - self.topology.names())
 
-    async def depths(self) -> Mapping[str, int]:
-        depths = dict.fromkeys(self.topology.names(), 0)
+    async def depths(self, queues: Collection[str] | None = None) -> Mapping[str, int]:
         waiting = (*self._queues.items(), *self._delayed.items())
-        return depths | {name: len(messages) for name, messages in waiting}
+        found = {name: len(messages) for name, messages in waiting}
+        if queues is None:
+            return dict.fromkeys(self.topology.names(), 0) | found
+        return {queue: found.get(queue, 0) for queue in queues}
 
     async def close(self) -> None:
         self._pump()

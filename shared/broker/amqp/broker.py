@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -224,9 +224,10 @@ class AmqpBroker:
         """Lane queues that former plans declared and this topology lacks. Raises `Unavailable`."""
         return await self._ask(partial(left_over, topology=self._topology))
 
-    async def depths(self) -> Mapping[str, int]:
-        """Messages ready in each declared queue. Raises `Unavailable`."""
-        return await self._ask(partial(count, queues=self._topology.names()))
+    async def depths(self, queues: Collection[str] | None = None) -> Mapping[str, int]:
+        """Messages ready in each of the queues. Raises `Unavailable`."""
+        names = self._topology.names() if queues is None else queues
+        return await self._ask(partial(count, queues=names))
 
     async def _ask(self, question: Callable[[Any], Answer]) -> Answer:
         options = replace(self._options("asking"), heartbeat=ASKING_HEARTBEAT)

@@ -16,7 +16,7 @@ import asyncio
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from shared import metrics
@@ -190,9 +190,12 @@ class EmbeddedBroker:
         queues = (await self._survey()).queues - self._names
         return sorted(queue for queue in queues if queue.startswith(LANE_PREFIX))
 
-    async def depths(self) -> Mapping[str, int]:
+    async def depths(self, queues: Collection[str] | None = None) -> Mapping[str, int]:
         """Messages nobody holds, by queue; delayed ones by step. Raises `Unavailable`."""
-        return dict.fromkeys(sorted(self._names), 0) | (await self._survey()).depths
+        found = (await self._survey()).depths
+        if queues is None:
+            return dict.fromkeys(sorted(self._names), 0) | found
+        return {queue: found.get(queue, 0) for queue in queues}
 
     async def _survey(self) -> Survey:
         self._check_open()

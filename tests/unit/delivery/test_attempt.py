@@ -31,18 +31,22 @@ LOSS = Reply(421, "4.4.2", "Connection lost: it is gone")
         (Said(LOSS, [LOSS], None, LOSS), LOSS, Result((Unknown(LOSS),))),
         (Said(OK, [OK, LOSS], None, LOSS), LOSS, Result((Unknown(LOSS),) * 2)),
         (Said(OK, [OK], None, GO, garbled=True), LOSS, Result((Unknown(LOSS),))),
-        (Said(OK, [OK], GO, garbled=True), LOSS, Result((None,), Deferred(LOSS), not_begun=True)),
+        (
+            Said(OK, [OK], GO, garbled=True),
+            LOSS,
+            Result((None,), Deferred(LOSS, "connect"), not_begun=True),
+        ),
         (Said(OK, [OK], CLOSING), None, Result((None,), Deferred(CLOSING), not_begun=True)),
-        (Said(OK, [OK], LATER), None, Result((Deferred(LATER),))),
+        (Said(OK, [OK], LATER), None, Result((Deferred(LATER, "mailbox"),))),
         (
             Said(OK, [NO, CLOSING]),
             LOSS,
             Result((Failed(NO, "address"), None), Deferred(CLOSING), not_begun=True),
         ),
-        (Said(LATER, [LATER]), None, Result((None,), Deferred(LATER))),
+        (Said(LATER, [LATER]), None, Result((None,), Deferred(LATER, "mailbox"))),
         (Said(NO, [NO]), None, Result((Failed(NO, "address"),))),
         (Said(CLOSING), None, Result((None,), Deferred(CLOSING), not_begun=True)),
-        (Said(OK, [OK]), LOSS, Result((None,), Deferred(LOSS), not_begun=True)),
+        (Said(OK, [OK]), LOSS, Result((None,), Deferred(LOSS, "connect"), not_begun=True)),
     ],
 )
 def test_what_replies_mean(said: Said, loss: Reply | None, result: Result) -> None:
