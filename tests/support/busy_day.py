@@ -1,0 +1,216 @@
+"""A day of an installation in half a minute: every kind of receiver, and mail for all of them.
+
+Providers are what they are elsewhere: by the names of exchangers, which a DNS server of our own
+gives. google takes everything; microsoft greylists, and refuses some by policy; yahoo is slow and
+limited; small.test is good, offers TLS and does not know some mailboxes; away.test answers nobody;
+hangs.test takes contents and says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+from services.demo.receiver import Receiver
+from services.demo.script import Greylist, Script, Stage
+from shared.smtp.replies import Reply
+from tests.support.dns_authority import DnsAuthority, Zone, serving
+from tests.support.pipeline import Pipeline, eventually, free_port
+from tests.support.smtp_client import MAIL_TROUBLE, SmtpClient
+
+SECOND = "delivery-2"
+"""A worker that has an admin port from the beginning, and comes later."""
+POLICY = Reply(550, "5.7.1", "Blocked, see https://sender.support.example/")
+BUSY = Reply(421, "4.7.0", "Too many connections, slow down")
+MX = {
+    "gmail.test": "aspmx.l.google.com.",
+    "outlook.test": "outlook-test.mail.protection.outlook.com.",
+    "yahoo.test": "mta5.am0.yahoodns.net.",
+    "small.test": "mx.small.test.",
+    "away.test": "mx.away.test.",
+    "hangs.test": "mx.hangs.test.",
+}
+GOOD = {
+    "gmail.test": Script(),
+    "outlook.test": Script(recipients={"blocked@": POLICY}, greylist=Greylist(prefix="new")),
+    "yahoo.test": Script(delays={Stage.DOT: 0.05}),
+    "small.test": Script(refused=frozenset({"nobody@"})),
+    "hangs.test": Script(drop_at=frozenset({Stage.DOT})),
+}
+WEIGHTS = {
+    "user@gmail.test": 40, "user@outlook.test": 20, "new@outlook.test": 6, "blocked@outlook.test": 2,
+    "user@yahoo.test": 20, "user@small.test": 10, "nobody@small.test": 3, "user@away.test": 3,
+}  # fmt: skip
+
+
+@dataclass
+class Day:
+    """What runs, and how to send through it. Receivers are by domain; away.test has none."""
+
+    pipeline: Pipeline
+    receivers: dict[str, Receiver]
+    _numbers: itertools.count[int]
+    _random: random.Random
+
+    async def load(self, seconds: float, a_second: float) -> None:
+        """Send mixed mail over 8 sessions: so many mails a second, or as many as it takes."""
+        end = asyncio.get_running_loop().time() + seconds
+
+        async def session() -> None:
+            loop = asyncio.get_running_loop()
+            while loop.time() < end:
+                try:
+                    async with SmtpClient(self.pipeline.smtp_port) as client:
+                        while loop.time() < end:
+                            await self._one(client)
+                            await asyncio.sleep(8 / a_second * self._random.uniform(0.5, 1.5))
+                except MAIL_TROUBLE:
+                    await asyncio.sleep(0.1)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(session())
+
+    async def _one(self, client: SmtpClient) -> None:
+        paths = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()), k=1)
+        await self.send(client, paths, bulk=self._random.random() < 0.4)
+
+    async def send(self, client: SmtpClient, paths: Sequence[str], *, bulk: bool = False) -> None:
+        """One mail to new addresses that begin like `paths`."""
+        number = next(self._numbers)
+        to = [
+            path if path.startswith(("nobody", "blocked")) else path.replace("@", f"{number}@")
+            for path in paths
+        ]
+        kind = b"X-Postroad-Class: bulk\r\n" if bulk else b""
+        text = b"Subject: day\r\n" + kind + b"\r\n" + b"x" * 70 * self._random.randrange(1, 200)
+        lines = b"\r\n".join(text[at : at + 900] for at in range(0, len(text), 900)) + b"\r\n"
+        await client.send("shop@sender.test", to, lines)
+
+    async def whole(self, seconds: float, a_second: float) -> None:
+        """As usual; a second worker and trouble; google slow; a router that stops; as usual."""
+        part = seconds / 6
+        await self.load(part, a_second)
+        await asyncio.gather(self.pipeline.start([SECOND]), self.load(part, a_second))
+        await self.trouble()
+        google = self.receivers["gmail.test"]
+        google.script = Script(delays={Stage.DOT: part / 2})
+        await self.load(2 * part, a_second)
+        google.script = Script()
+        self.pipeline.pause("router")
+        await self.load(part / 2, a_second)
+        self.pipeline.resume("router")
+        await asyncio.gather(self.changed_files(), self.load(1.5 * part, a_second))
+
+    async def trouble(self) -> None:
+        """What happens once in a while: uncertain outcomes, a loop of ours, wrong commands."""
+        async with SmtpClient(self.pipeline.smtp_port) as client:
+            await self.send(client, ["user@hangs.test"])
+            await self.send(client, ["user@hangs.test"], bulk=True)
+            for line in ("MAIL FROM:<@>", "RCPT TO:<nobody>", "AUTH PLAIN AAAA"):
+                await client.command(line)
+
+
+    async def changed_files(self) -> None:
+        """A configuration that cannot be used, and then a good one again."""
+        good = self.pipeline.config.read_text("utf-8")
+        limit = "messages_per_second: 10"
+        assert limit in good
+        for better, result in (("messages_per_second: many", "failed"), (f"{limit}.5", "ok")):
+            self.pipeline.config.write_text(good.replace(limit, better), "utf-8")
+            await self._reads_of_configuration(result)
+
+    async def _reads_of_configuration(self, result: str) -> None:
+        sample = f'postroad_config_reloads_total{{result="{result}"}}'
+
+        async def read() -> bool:
+            return (await self.pipeline.metrics("delivery"))[sample] > 0
+
+        await eventually(read, f"the changed file is read: {result}")
+
+
+def _zone() -> Zone:
+    zone: Zone = {}
+    for number, (domain, exchanger) in enumerate(MX.items(), 1):
+        zone[f"{domain}.", "MX"] = [f"10 {exchanger}"]
+        zone[exchanger, "A"] = [f"127.0.1.{number}"]
+    return zone
+
+
+def _server_tls(folder: Path) -> dict[str, str]:
+    leaf = trustme.CA().issue_cert("mta.example.net")
+    leaf.private_key_pem.write_to_path(folder / "tls.key")
+    for pem in leaf.cert_chain_pems:
+        pem.write_to_path(folder / "tls.crt", append=True)
+    return {"certificate": str(folder / "tls.crt"), "key": str(folder / "tls.key")}
+
+
+def _settings(folder: Path, smtp_port: int, dns: Any, tls: dict[str, str]) -> dict[str, Any]:
+    return {
+        "ingress": {"tls": tls},
+        "dns": dns.model_dump(),
+        "metrics": {"domains": ["gmail.test", "outlook.test"]},
+        "delivery": {
+            "smtp_port": smtp_port,
+            "allow_private_addresses": True,
+            "retry_schedule": ["1s", "2s", "5s"],
+            "max_age": "12s",
+            "prefetch": 20,
+            "uncertain": "hold",
+        },
+        "lanes": [
+            {"name": "google", "match": {"providers": ["google"]}, "partitions": 2},
+            {"name": "default", "partitions": 4},
+        ],
+        "limits": {
+            "overrides": [
+                {"match": {"providers": ["yahoo"]}, "connections": 2, "messages_per_second": 10}
+            ]
+        },
+    }
+
+
+@asynccontextmanager
+async def day(folder: Path) -> AsyncIterator[Day]:
+    """Everything started on the embedded broker, with one delivery worker."""
+    folder.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        dns = await stack.enter_async_context(serving(DnsAuthority(_zone())))
+        port = free_port()
+        receivers = {
+            domain: await stack.enter_async_context(
+                Receiver(
+                    script, host=_address(domain), port=port, keep="headers", tls=_tls(domain)
+                )
+            )
+            for domain, script in GOOD.items()
+        }
+        home = await stack.enter_async_context(Receiver(keep="headers"))
+        settings = _settings(folder, port, dns, _server_tls(folder))
+        pipeline = Pipeline(
+            folder, f"embedded://{folder}/broker", {"sender.test": home.port}, settings
+        )
+        pipeline.admin_ports[SECOND] = free_port()
+        await stack.enter_async_context(pipeline)
+        yield Day(pipeline, receivers, itertools.count(1), random.Random(7))
+
+
+def _address(domain: str) -> str:
+    return f"127.0.1.{[*MX].index(domain) + 1}"
+
+
+def _tls(domain: str) -> ssl.SSLContext | None:
+    if domain != "small.test":
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("mx.small.test").configure_cert(context)
+    return context
