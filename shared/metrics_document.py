@@ -37,6 +37,7 @@ An accepted mail is always in exactly one of these places, or on its way from on
 | in a lane queue | `postroad_queued_jobs` of the worker that serves the partition |
 | in the hands of a worker | `postroad_in_flight_jobs`, `postroad_oldest_message_seconds` |
 | on the retry ladder, or waiting for its turn | `postroad_waiting_jobs` |
+| in a lane queue of a former plan | nothing: the routers look for these each minute, and empty them |
 | parked | `postroad_parked_waiting` |
 
 **Depths** are what the broker says is ready in a queue; what a consumer holds is not in them. They
@@ -48,19 +49,22 @@ moment twice while a partition moves), and a partition that nobody serves is mis
 take the maximum.
 
 **`postroad_oldest_message_seconds`** is looked at once a second: now, less when the mail was
-accepted, of the oldest job that this worker holds unsettled, whether it waits for its site, is
-being sent, waits for the broker to confirm what follows it, or stands at the head of those that
-come again and were not looked at yet. It is 0 when the worker holds none. A delivery that hangs, a
-site that takes nothing, a broker that confirms nothing: in each case it grows by a second a second.
+accepted, of the oldest job that this worker holds unsettled: it waits for its site, is being sent,
+waits for the broker to confirm its retry or notification, or stands at the head of those that come
+again and were not looked at yet. It is 0 when the worker holds none. While a delivery hangs, or the
+broker confirms nothing, it grows by a second a second.
 
 It does not see what the worker does not hold: jobs behind those that a queue has handed out, of
 which the first come first (`postroad_queued_jobs` tells how many); jobs on the ladder, which may be
-days old (`postroad_waiting_jobs`); and mail that the router has not routed. Such a job counts, with
-its whole age since acceptance, in the moments in which it is held for its next attempt. For a
-promise about time from end to end use `postroad_queue_seconds`.
+days old, and those that were sent away since a limit left no time (`postroad_waiting_jobs`); and
+mail that the router has not routed (`postroad_accepted_waiting`). A job that was retried counts
+with its whole age since acceptance, while it is held for its next attempt. So with a site that
+refuses everything for now the gauge goes up and down. For a promise about time from end to end use
+`postroad_queue_seconds`.
 
 **`postroad_paused_sites`** counts, once a second, the sites with a set of hosts none of which
-answered when it was tried last, and that is not tried again yet (5 to 60 s).
+answered when it was tried last, and which is not tried again yet (5 to 60 s). A site that is spread
+over several workers counts at each of them.
 """
 
 REASONS = """\

@@ -197,7 +197,8 @@ class Scheduler(Serving):
     def left_alone(self, now: float) -> Iterator[tuple[str, Any]]:
         """The sites with hosts that did not answer and are not tried now, each with its sample."""
         for site in self._sites():
-            if any(route.closed_until > now for route in site.backed_off):
+            tried = site.backed_off
+            if tried and any(route.closed_until > now for route in tried):
                 yield site.name, site.sample
 
     # Time.

@@ -15,6 +15,7 @@ from services.delivery.candidates import (
     candidates,
     in_order,
     is_public,
+    unclear,
 )
 from shared.dns.answers import Addresses, DnsTrouble, NoRecords, NoSuchDomain
 from shared.messages.model import MailExchanger
@@ -112,7 +113,11 @@ def test_hosts_without_any_address_fail(answer: NoRecords | NoSuchDomain) -> Non
 def test_trouble_with_one_host_defers_although_another_has_no_address() -> None:
     found: Found = [(MX, NoRecords()), (MX, DnsTrouble("SERVFAIL"))]
 
-    assert isinstance(candidates(found, port=25, private=False), Deferred)
+    outcome = candidates(found, port=25, private=False)
+
+    assert isinstance(outcome, Deferred)
+    assert outcome.reason == "dns"
+    assert [one.reason for _, one in unclear(found) if isinstance(one, Deferred)] == ["dns"]
 
 
 def test_lower_preferences_come_first_and_equal_ones_in_any_order() -> None:

@@ -93,6 +93,17 @@ def test_only_those_of_whom_nothing_is_known_are_held() -> None:
     assert following.parked == (ParkReason.UNCERTAIN,)
 
 
+def test_the_cause_of_a_retry_is_that_of_the_first_recipient_who_is_tried_again() -> None:
+    silent = Deferred(LATER.reply, "timeout")
+    for outcomes, cause in (
+        ((OK, silent, LATER), "timeout"),
+        ((NO, LATER, silent), "other"),
+        ((LOST, OK), "uncertain"),
+        ((OK, NO), ""),
+    ):
+        assert decide(job(len(outcomes)), outcomes, 1.0, DeliverySettings()).cause == cause
+
+
 def test_a_redelivered_job_holds_its_recipients_under_the_same_id() -> None:
     one, settings = job(1), DeliverySettings(uncertain=Uncertain.HOLD)
     decision = decide(one, (LOST,), 1.0, settings)

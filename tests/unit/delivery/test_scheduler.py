@@ -11,6 +11,7 @@ from services.delivery.crowds import FAR, MANY
 from services.delivery.decisions import AGAIN, GiveBack, Open, Unreachable, Waiting
 from services.delivery.holding import Trace
 from services.delivery.routes import Connection
+from services.delivery.scheduler import BACK_OFF
 from shared.plan.limits import Limits
 from tests.unit.delivery.referee import PARTITION, Life, Referee
 
@@ -339,3 +340,21 @@ def test_while_others_still_have_all_connections_jobs_come_back_soon() -> None:
 
     assert one.given_back
     assert all(decision.delay_ms <= 5_000 for decision in one.given_back)
+
+
+def test_a_site_is_left_alone_from_a_failure_until_somebody_may_try_again() -> None:
+    one = referee()
+    one.arrive("a")
+    one.arrive("b")
+
+    def left_alone() -> list[str]:
+        return [name for name, _ in one.scheduler.left_alone(one.now)]
+
+    assert left_alone() == []
+    one.failed(next(iter(one.opening)))
+    assert left_alone() == ["a"]
+    one.pass_time(BACK_OFF[0])
+    assert left_alone() == []
+    one.arrive("a")
+    one.failed(next(reversed(one.opening)))
+    assert left_alone() == ["a"]

@@ -26,6 +26,7 @@ from tests.unit.router.rig import (
     TRANSACTIONAL,
     Rig,
     job_in,
+    large,
     mail,
     sample,
 )
@@ -180,6 +181,28 @@ async def test_everything_that_was_decided_is_counted(rig: Rig) -> None:
     grown = [int(new - old) for new, old in zip(after, before, strict=True)]
     # The notification itself goes to s.test, which does not exist: parked, and a failure too.
     assert grown == [1, 4, 1, 1, 2, 4]
+
+
+async def test_who_is_given_up_counts_for_the_provider_of_the_job_if_there_is_one(rig: Rig) -> None:
+    def count(provider: str) -> float:
+        return sample("failures_total", provider=provider, reason="address")
+
+    before = count("google"), count("other")
+    (known,) = await rig.route(mail("a@down.test"))
+    job = msgspec.structs.replace(job_in(known), recipients=(Recipient("c@none.test"),))
+    for provider in ("google", "of a plan that is gone"):
+        await rig.route(msgspec.structs.replace(job, provider=provider))
+    await rig.router.drain()
+    # The two notifications go to s.test, which does not exist, and fail as well.
+    assert (count("google") - before[0], count("other") - before[1]) == (1, 3)
+
+
+async def test_a_content_store_that_is_down_is_why_a_mail_is_tried_again(rig: Rig) -> None:
+    before = sample("retries_total", step="1s", reason="store")
+    rig.store.down = True
+    await rig.route(large("c@none.test"))
+    await rig.router.drain()
+    assert sample("retries_total", step="1s", reason="store") == before + 1
 
 
 async def test_each_change_of_custody_is_a_line_in_the_log(

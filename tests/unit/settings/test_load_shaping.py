@@ -43,6 +43,14 @@ PROVIDERS = (
             "lanes.0.name: 'Big Lane' is not a name: "
             "up to 40 lower case letters, digits, hyphens and underscores",
         ),
+        (
+            f"metrics: {{domains: [{', '.join(f'd{n}.test' for n in range(51))}]}}",
+            "metrics.domains: Value should have at most 50 items after validation, not 51",
+        ),
+        (
+            "metrics: {domains: ['*.example']}",
+            "metrics.domains.0: '*.example' is not a domain: there are no wildcards here",
+        ),
         ("lanes: [{name: a}]", "lanes: a: match is empty, which is for the lane `default` only"),
         (
             "lanes: [{name: default, match: {tenants: [a]}}]",
