@@ -47,8 +47,9 @@ GOOD = {
     "hangs.test": Script(drop_at=frozenset({Stage.DOT})),
 }
 WEIGHTS = {
-    "user@gmail.test": 40, "user@outlook.test": 20, "new@outlook.test": 6, "blocked@outlook.test": 2,
-    "user@yahoo.test": 20, "user@small.test": 10, "nobody@small.test": 3, "user@away.test": 3,
+    "user@gmail.test": 40, "user@outlook.test": 20, "new@outlook.test": 6,
+    "blocked@outlook.test": 2, "user@yahoo.test": 20, "user@small.test": 10,
+    "nobody@small.test": 3, "user@away.test": 3,
 }  # fmt: skip
 
 
@@ -61,24 +62,27 @@ class Day:
     _numbers: itertools.count[int]
     _random: random.Random
 
-    async def load(self, seconds: float, a_second: float) -> None:
-        """Send mixed mail over 8 sessions: so many mails a second, or as many as it takes."""
-        end = asyncio.get_running_loop().time() + seconds
+    @asynccontextmanager
+    async def load(self, a_second: float) -> AsyncIterator[None]:
+        """Mixed mail over 8 sessions for the length of the block: so many mails a second."""
 
         async def session() -> None:
-            loop = asyncio.get_running_loop()
-            while loop.time() < end:
+            while True:
                 try:
                     async with SmtpClient(self.pipeline.smtp_port) as client:
-                        while loop.time() < end:
+                        while True:
                             await self._one(client)
                             await asyncio.sleep(8 / a_second * self._random.uniform(0.5, 1.5))
                 except MAIL_TROUBLE:
                     await asyncio.sleep(0.1)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(8):
-                group.create_task(session())
+        sessions = [asyncio.create_task(session()) for _ in range(8)]
+        try:
+            yield
+        finally:
+            for task in sessions:
+                task.cancel()
+            await asyncio.gather(*sessions, return_exceptions=True)
 
     async def _one(self, client: SmtpClient) -> None:
         paths = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()), k=1)
@@ -96,20 +100,35 @@ class Day:
         lines = b"\r\n".join(text[at : at + 900] for at in range(0, len(text), 900)) + b"\r\n"
         await client.send("shop@sender.test", to, lines)
 
-    async def whole(self, seconds: float, a_second: float) -> None:
-        """As usual; a second worker and trouble; google slow; a router that stops; as usual."""
-        part = seconds / 6
-        await self.load(part, a_second)
-        await asyncio.gather(self.pipeline.start([SECOND]), self.load(part, a_second))
+    async def hours(self) -> AsyncIterator[str]:
+        """What happens, one thing after the other; each has left its trace in metrics."""
+        yield "as usual"
+        await self.pipeline.start([SECOND])
+        yield "a second worker"
         await self.trouble()
+        await self.seen("postroad_parked_waiting", "ingress")
+        yield "uncertain outcomes"
         google = self.receivers["gmail.test"]
-        google.script = Script(delays={Stage.DOT: part / 2})
-        await self.load(2 * part, a_second)
+        google.script = Script(delays={Stage.DOT: 5})
+        await self.seen("postroad_queued_jobs", "delivery", SECOND)
+        yield "google is slow"
         google.script = Script()
         self.pipeline.pause("router")
-        await self.load(part / 2, a_second)
+        await self.seen("postroad_accepted_waiting", "ingress")
         self.pipeline.resume("router")
-        await asyncio.gather(self.changed_files(), self.load(1.5 * part, a_second))
+        yield "the router stood still"
+        await self.changed_files()
+        await self.seen("postroad_crowd_jobs_total", "delivery", SECOND)
+        yield "as usual again"
+
+    async def seen(self, name: str, *services: str) -> None:
+        """Return once one of the services shows it above 0; depths are looked at every 15 s."""
+
+        async def shown() -> bool:
+            await asyncio.sleep(0.2)
+            return any([(await self.pipeline.metrics(one)).total(name) for one in services])
+
+        await eventually(shown, f"{name} is above 0", 40)
 
     async def trouble(self) -> None:
         """What happens once in a while: uncertain outcomes, a loop of ours, wrong commands."""
@@ -118,7 +137,6 @@ class Day:
             await self.send(client, ["user@hangs.test"], bulk=True)
             for line in ("MAIL FROM:<@>", "RCPT TO:<nobody>", "AUTH PLAIN AAAA"):
                 await client.command(line)
-
 
     async def changed_files(self) -> None:
         """A configuration that cannot be used, and then a good one again."""
@@ -188,9 +206,7 @@ async def day(folder: Path) -> AsyncIterator[Day]:
         port = free_port()
         receivers = {
             domain: await stack.enter_async_context(
-                Receiver(
-                    script, host=_address(domain), port=port, keep="headers", tls=_tls(domain)
-                )
+                Receiver(script, host=_address(domain), port=port, keep="headers", tls=_tls(domain))
             )
             for domain, script in GOOD.items()
         }
