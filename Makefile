@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 # Test files that run at a time: they wait more than they work, each worker with a RabbitMQ of its own.
 JOBS ?= 3
 
-.PHONY: help demo run check test bench docs dashboards lock venv clean
+.PHONY: help demo run check test bench docs dashboards pictures lock venv clean
 
 help:
 	@echo "make demo    send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench   measure against Postfix; writes docs/benchmarks.md"
 	@echo "make docs    write docs/configuration.md and docs/metrics.md from the code"
 	@echo "make dashboards  write deploy/grafana/dashboards from deploy/grafana"
+	@echo "make pictures    draw the dashboards of a day of trouble into docs/pictures"
 	@echo "make lock    renew constraints.txt"
 
 demo: $(VENV)/installed
@@ -49,6 +50,10 @@ docs: $(VENV)/installed
 dashboards: $(VENV)/installed-dev
 	@$(BIN)/python -W ignore::DeprecationWarning -m deploy.grafana
 	@echo "deploy/grafana/dashboards is written."
+
+pictures: $(VENV)/installed-dev
+	@$(BIN)/python -W ignore::DeprecationWarning -m tests.pictures docs/pictures
+	@echo "docs/pictures is written."
 
 lock:
 	@scripts/lock.sh '$(PYTHON)'
