@@ -12,15 +12,15 @@ JOBS ?= 3
 .PHONY: help demo run check test bench docs dashboards pictures lock venv clean
 
 help:
-	@echo "make demo    send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
-	@echo "make run     run all three services (CONFIG=file)"
-	@echo "make check   format, lint, types"
-	@echo "make test    every test; installs RabbitMQ where it may (TESTS=... for some, JOBS=0 one by one)"
-	@echo "make bench   measure against Postfix; writes docs/benchmarks.md"
-	@echo "make docs    write docs/configuration.md and docs/metrics.md from the code"
-	@echo "make dashboards  write deploy/grafana/dashboards from deploy/grafana"
-	@echo "make pictures    draw the dashboards of a day of trouble into docs/pictures"
-	@echo "make lock    renew constraints.txt"
+	@echo "make demo       send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
+	@echo "make run        run all three services (CONFIG=file)"
+	@echo "make check      format, lint, types"
+	@echo "make test       every test; installs RabbitMQ where it may (TESTS=... for some, JOBS=0 one by one)"
+	@echo "make bench      measure against Postfix; writes docs/benchmarks.md"
+	@echo "make docs       write docs/configuration.md and docs/metrics.md from the code"
+	@echo "make dashboards write deploy/grafana/dashboards from deploy/grafana"
+	@echo "make pictures   draw the dashboards of a day of trouble into docs/pictures"
+	@echo "make lock       renew constraints.txt"
 
 demo: $(VENV)/installed
 	@$(BIN)/postroad demo $(if $(BROKER),--broker '$(BROKER)') $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.grafana.model import Board, Panel, Query, Row, Shape
-from deploy.grafana.promql import HERE, PROVIDER, RATE, per_second, quantile, total
+from deploy.grafana.promql import HERE, PROVIDER, RATE, per_second, quantile, some, total
 
 _ATTEMPTS = "postroad_delivery_attempts_total"
 _SECONDS = "postroad_queue_seconds"
@@ -31,12 +31,12 @@ ANSWERS = Row(
         ),
         Panel(
             "Attempts by provider", "Recipients attempted, a second.",
-            (Query(per_second(_ATTEMPTS, "provider", PROVIDER), "{{provider}}"),),
+            (Query(some(per_second(_ATTEMPTS, "provider", PROVIDER)), "{{provider}}"),),
             RATE, Shape.STACK, 12,
         ),
         Panel(
             "Delivered contents by provider", "Octets a second.",
-            (Query(per_second("postroad_delivery_bytes_total", "provider", PROVIDER),
+            (Query(some(per_second("postroad_delivery_bytes_total", "provider", PROVIDER)),
                    "{{provider}}"),),
             "Bps", Shape.STACK, 12,
         ),
@@ -48,7 +48,8 @@ ANSWERS = Row(
         ),
         Panel(
             "Given up, by provider", "Recipients that got a final no, or expired, a second.",
-            (Query(per_second("postroad_failures_total", "provider", PROVIDER), "{{provider}}"),),
+            (Query(some(per_second("postroad_failures_total", "provider", PROVIDER)),
+                   "{{provider}}"),),
             RATE, Shape.STACK, 12, leads_to=("postroad-retries",),
             runbooks=("PostroadProviderRefuses",),
         ),
@@ -68,14 +69,14 @@ TIME = Row(
         Panel(
             "Paused sites by provider",
             "Sites whose hosts did not answer lately and are left alone for the moment.",
-            (Query(total("postroad_paused_sites", "provider", PROVIDER), "{{provider}}"),),
+            (Query(some(total("postroad_paused_sites", "provider", PROVIDER)), "{{provider}}"),),
             "short", Shape.STACK, leads_to=("postroad-retries",),
             runbooks=("PostroadProviderDefers",),
         ),
         Panel(
             "Time spent waiting for a limit, by provider",
             "Seconds of waiting a second: so many jobs are held back by our own limits.",
-            (Query(per_second("postroad_throttled_seconds_total", "provider", PROVIDER),
+            (Query(some(per_second("postroad_throttled_seconds_total", "provider", PROVIDER)),
                    "{{provider}}"),),
             "short", leads_to=("postroad-retries",), runbooks=("PostroadTransactionalLate",),
         ),

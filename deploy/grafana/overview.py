@@ -13,6 +13,7 @@ _UNDELIVERED = per_second(
     "postroad_failures_total", where=f'{HERE},reason!~"address|mailbox|message"'
 )
 _OF_CLASS = f'{HERE},class="transactional"'
+_OWNED = f"sum by (lane, partition) (postroad_partition_owned{{{HERE}}})"
 _OURS = f'{HERE},reason=~"ours|blocked|load"'
 _FIRST = f'{HERE},kind="first"'
 _LADDER = f"sum ({same('postroad_waiting_jobs', 'step')})"
@@ -23,17 +24,17 @@ NOW = Row(
     (
         Panel(
             "Accepted", "Transactions answered 250, a second.",
-            (Query(per_second("postroad_accepted_messages_total")),), RATE, NUMBER, 3,
+            (Query(per_second("postroad_accepted_messages_total")),), RATE, NUMBER, 6,
             leads_to=("postroad-acceptance",),
         ),
         Panel(
             "Ended", "Recipients whose fate is decided, a second: delivered, given up or parked.",
-            (Query(_ENDED),), RATE, NUMBER, 3, leads_to=("postroad-delivery",),
+            (Query(_ENDED),), RATE, NUMBER, 6, leads_to=("postroad-delivery",),
         ),
         Panel(
             "Not given up", "Of the recipients that ended, those that were not given up for a "
             "reason of ours or the receiver's (bad addresses and contents count as good).",
-            (Query(f"1 - {_UNDELIVERED} / ({_ENDED} > 0)"),), "percentunit", NUMBER, 3,
+            (Query(f"1 - {_UNDELIVERED} / ({_ENDED} > 0)"),), "percentunit", NUMBER, 6,
             _GREEN_TO_RED, 1, ("postroad-retries",), ("PostroadMailUndelivered",),
         ),
         Panel(
@@ -41,32 +42,32 @@ NOW = Row(
             "Of the transactional mail delivered now, the share that took at most a minute.",
             (Query(f"{_IN_TIME} / "
                    f"({per_second('postroad_queue_seconds_count', where=_TRANSACTIONAL)} > 0)"),),
-            "percentunit", NUMBER, 3, _GREEN_TO_RED, 1,
+            "percentunit", NUMBER, 6, _GREEN_TO_RED, 1,
             ("postroad-delivery",), ("PostroadTransactionalLate",),
         ),
         Panel(
             "Oldest transactional in hand",
             "Since its acceptance. Old while nothing waits is a retry, which is no trouble.",
             (Query(same("postroad_oldest_message_seconds", where=_OF_CLASS)),),
-            "s", NUMBER, 3, ((None, "green"), (60, "yellow"), (300, "red")),
+            "s", NUMBER, 6, ((None, "green"), (60, "yellow"), (300, "red")),
             leads_to=("postroad-queues",), runbooks=("PostroadTransactionalStuck",),
         ),
         Panel(
             "Wait for a first attempt", "Mails not yet routed, and jobs not yet tried.",
             (Query(f"{same('postroad_accepted_waiting')} + "
                    f"{total('postroad_queued_jobs', where=_FIRST)}"),),
-            "short", NUMBER, 3, ((None, "green"), (1000, "yellow"), (10000, "red")),
+            "short", NUMBER, 6, ((None, "green"), (1000, "yellow"), (10000, "red")),
             leads_to=("postroad-queues",), runbooks=("PostroadNothingMoves",),
         ),
         Panel(
             "Wait for a retry", "Jobs on the ladder, over all steps.",
-            (Query(_LADDER),), "short", NUMBER, 3,
+            (Query(_LADDER),), "short", NUMBER, 6,
             ((None, "green"), (1000, "yellow"), (50000, "red")),
             leads_to=("postroad-retries",), runbooks=("PostroadRetriesClimb",),
         ),
         Panel(
             "Parked", "Messages that wait for a person. This should be 0.",
-            (Query(same("postroad_parked_waiting")),), "short", NUMBER, 3,
+            (Query(same("postroad_parked_waiting")),), "short", NUMBER, 6,
             ((None, "green"), (1, "red")),
             leads_to=("postroad-retries",), runbooks=("PostroadMailParked",),
         ),
@@ -78,7 +79,8 @@ FLOW = Row(
         Panel(
             "From accepted to the end",
             "Mails accepted, jobs routed, recipients attempted and ended, a second. Where one line "
-            "falls and the one before it does not, there it stands still.",
+            "falls and the one before it does not, there it stands still. Jobs that come again are "
+            "routed again.",
             (
                 Query(per_second("postroad_accepted_messages_total"), "accepted (mails)"),
                 Query(per_second("postroad_routed_jobs_total"), "routed (jobs)"),
@@ -132,7 +134,8 @@ WRONG = Row(
             "Refused for our trouble", "Of all transactions, those answered 421, 451 or 452.",
             (Query(f"{per_second('postroad_refused_messages_total', where=_OURS)} / "
                    f"({per_second('postroad_accepted_messages_total')} + "
-                   f"{per_second('postroad_refused_messages_total', where=_OURS)} > 0)"),),
+                   f"{per_second('postroad_refused_messages_total', where=_OURS)} > 0)",
+                   "refused"),),
             "percentunit", width=8, steps=((None, "green"), (0.02, "red")),
             leads_to=("postroad-acceptance",), runbooks=("PostroadAcceptanceFails",),
         ),
@@ -147,8 +150,8 @@ WRONG = Row(
         ),
         Panel(
             "Partitions without a worker", "By lane. More than a moment of it is trouble.",
-            (Query(f"count by (lane) (sum by (lane, partition) "
-                   f"(postroad_partition_owned{{{HERE}}}) == 0) or vector(0)", "{{lane}}"),),
+            (Query(f"count by (lane) ({_OWNED}) - sum by (lane) (clamp_max({_OWNED}, 1))",
+                   "{{lane}}"),),
             "short", width=8, steps=((None, "green"), (1, "red")), leads_to=("postroad-queues",),
             runbooks=("PostroadPartitionUnowned",),
         ),

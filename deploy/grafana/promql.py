@@ -31,3 +31,8 @@ def quantile(share: float, metric: str, by: str = "", where: str = HERE) -> str:
     labels = f"{by}, le" if by else "le"
     buckets = per_second(f"{metric}_bucket", labels, where)
     return f"histogram_quantile({share}, {buckets})"
+
+
+def some(expression: str) -> str:
+    """Only what is above 0: for labels with many values, most of which never happen here."""
+    return f"{expression} > 0"

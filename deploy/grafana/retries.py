@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.grafana.model import Board, Panel, Query, Row, Shape
-from deploy.grafana.promql import HERE, PROVIDER, RATE, per_second, same
+from deploy.grafana.promql import HERE, PROVIDER, RATE, per_second, same, some
 
 _LADDER = same("postroad_waiting_jobs", "step")
 
@@ -27,7 +27,7 @@ LADDER = Row(
             "Why: retries by reason",
             "Jobs sent to a step, a second, by what went wrong with the first recipient. `connect` "
             "and `timeout` for all providers is our way out; `policy` is what they think of us.",
-            (Query(per_second("postroad_retries_total", "reason"), "{{reason}}"),),
+            (Query(some(per_second("postroad_retries_total", "reason")), "{{reason}}"),),
             RATE, Shape.STACK, 8, leads_to=("postroad-delivery",),
             runbooks=("PostroadProviderDefers",),
         ),

@@ -16,7 +16,7 @@ PROCESSES = Row(
                 Query(f"sum by (job) (up{{{_JOB}}})", "{{job}}"),
                 Query(f"count (up{{{_JOB}}} == 0) or vector(0)", "no answer"),
             ),
-            "short", runbooks=("PostroadScrapeLost", "PostroadServiceGone"),
+            "short", Shape.STACK, runbooks=("PostroadScrapeLost", "PostroadServiceGone"),
         ),
         Panel(
             "Processes by service and version", "Two versions of one service is a rollout.",

@@ -56,7 +56,7 @@ async def _ask(server: Prometheus, panel: dict[str, Any], start: float, end: flo
 def _legend(form: str, labels: Mapping[str, str]) -> str:
     for label, value in labels.items():
         form = form.replace(f"{{{{{label}}}}}", value)
-    return "" if form == "__auto" else form
+    return labels.get("alertname", "") if form == "__auto" else form
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ def draw(title: str, drawn: Sequence[Drawn], span: Span, marks: Marks) -> str:
         x, highest = x + width + GAP, max(highest, height)
     height, width = row_y + highest + GAP, 24 * COLUMN + GAP
     legend = " · ".join(f"{n} {name}" for n, (_, name) in enumerate(marks, 1))
+    legend = f"{(span[1] - span[0]) / 60:.1f} minutes of real mail: {legend}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" '
         f'font-family="Helvetica, Arial, sans-serif">'
@@ -129,8 +130,8 @@ def _table(one: Drawn, box: Box) -> str:
 
 
 def _lines(one: Drawn, box: Box, span: Span, marks: Marks) -> str:
-    rows = 1 + sum(len(name) + 4 for name, _ in one.series) // int(box.width / 6.2)
-    plot = Box(box.x + 44, box.y + 4, box.width - 48, box.height - 16 * min(rows, 3) - 14)
+    rows = 1 + max((row for row, _ in _places([n for n, _ in one.series], box.width)), default=0)
+    plot = Box(box.x + 44, box.y + 4, box.width - 48, box.height - 15 * rows - 14)
     stacked = one.panel["fieldConfig"]["defaults"].get("custom", {}).get("stacking", {})
     layers = _stacked(one.series) if stacked.get("mode") == "normal" else one.series
     top = _top(layers)
@@ -208,7 +209,7 @@ def _path(plot: Box, span: Span, top: float, samples: Samples, colour: str, *, f
     if not filled:
         return f'<polyline points="{text}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
     corners = f"{points[0][0]:.1f},{bottom:.1f} {text} {points[-1][0]:.1f},{bottom:.1f}"
-    return f'<polygon points="{corners}" fill="{colour}" fill-opacity="0.75" stroke="{colour}"/>'
+    return f'<polygon points="{corners}" fill="{colour}" stroke="{colour}"/>'
 
 
 def _x(plot: Box, span: Span, at: float) -> float:
@@ -223,15 +224,24 @@ def _colour(one: Drawn, name: str, number: int) -> str:
 
 
 def _legend(names: Sequence[str], colours: Sequence[str], box: Box, y: float) -> str:
-    parts, x = [], box.x
-    for name, colour in zip(names, colours, strict=True):
-        width = 6.0 * len(name) + 22
-        if x > box.x and x + width > box.x + box.width:
-            x, y = box.x, y + 15
-        parts.append(f'<rect x="{x:.0f}" y="{y - 8:.0f}" width="9" height="9" fill="{colour}"/>')
-        parts.append(_text(x + 13, y, name, 11, TEXT))
-        x += width
+    parts = []
+    for name, colour, (row, left) in zip(names, colours, _places(names, box.width), strict=True):
+        x, below = box.x + left, y + 15 * row
+        square = f'y="{below - 8:.0f}" width="9" height="9" fill="{colour}"/>'
+        parts.append(f'<rect x="{x:.0f}" {square}{_text(x + 13, below, name, 11, TEXT)}')
     return "".join(parts)
+
+
+def _places(names: Sequence[str], width: float) -> list[tuple[int, float]]:
+    """Row and distance from the left of each name of a legend."""
+    places, row, left = [], 0, 0.0
+    for name in names:
+        needed = 6.4 * len(name) + 24
+        if left and left + needed > width:
+            row, left = row + 1, 0.0
+        places.append((row, left))
+        left += needed
+    return places
 
 
 def _text(
@@ -263,7 +273,7 @@ def said(value: float, unit: str) -> str:
 
 
 def _seconds(value: float) -> str:
-    for limit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+    for limit, name in ((86400, "d"), (3600, "h"), (300, "min")):
         if value >= 2 * limit:
-            return f"{value / limit:.3g} {name}"
+            return f"{value / (60 if name == 'min' else limit):,.0f} {name}"
     return f"{value:.3g} s" if value >= 1 or value == 0 else f"{1000 * value:.3g} ms"

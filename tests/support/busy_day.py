@@ -101,25 +101,27 @@ class Day:
         await client.send("shop@sender.test", to, lines)
 
     async def hours(self) -> AsyncIterator[str]:
-        """What happens, one thing after the other; each has left its trace in metrics."""
+        """What happens, one thing after the other; each leaves its trace in metrics."""
         yield "as usual"
         await self.pipeline.start([SECOND])
         yield "a second worker"
         await self.trouble()
+        yield "two uncertain outcomes"
         await self.seen("postroad_parked_waiting", "ingress")
-        yield "uncertain outcomes"
         google = self.receivers["gmail.test"]
         google.script = Script(delays={Stage.DOT: 5})
-        await self.seen("postroad_queued_jobs", "delivery", SECOND)
         yield "google is slow"
+        await self.seen("postroad_queued_jobs", "delivery", SECOND)
         google.script = Script()
+        yield "google is well again"
         self.pipeline.pause("router")
+        yield "the router stands still"
         await self.seen("postroad_accepted_waiting", "ingress")
         self.pipeline.resume("router")
-        yield "the router stood still"
+        yield "the router goes on"
         await self.changed_files()
+        yield "a limit for yahoo is raised"
         await self.seen("postroad_crowd_jobs_total", "delivery", SECOND)
-        yield "as usual again"
 
     async def seen(self, name: str, *services: str) -> None:
         """Return once one of the services shows it above 0; depths are looked at every 15 s."""
@@ -143,7 +145,7 @@ class Day:
         good = self.pipeline.config.read_text("utf-8")
         limit = "messages_per_second: 10"
         assert limit in good
-        for better, result in (("messages_per_second: many", "failed"), (f"{limit}.5", "ok")):
+        for better, result in (("messages_per_second: many", "failed"), (f"{limit}0", "ok")):
             self.pipeline.config.write_text(good.replace(limit, better), "utf-8")
             await self._reads_of_configuration(result)
 
