@@ -37,7 +37,7 @@ An accepted mail is always in exactly one of these places, or on its way from on
 | in a lane queue | `postroad_queued_jobs` of the worker that serves the partition |
 | in the hands of a worker | `postroad_in_flight_jobs`, `postroad_oldest_message_seconds` |
 | on the retry ladder, or waiting for its turn | `postroad_waiting_jobs` |
-| in a lane queue of a former plan | nothing: the routers look for these each minute, and empty them |
+| in a lane queue of a former plan | nothing: the routers look for these, and empty them |
 | parked | `postroad_parked_waiting` |
 
 **Depths** are what the broker says is ready in a queue; what a consumer holds is not in them. They

@@ -25,7 +25,6 @@ from shared.catalogue import INGRESS, Configured, registry_of, start_at_zero
 from shared.depths import DepthWatch, Serving, no_lanes, steps_of
 from shared.logs import configure_logging, get_logger
 from shared.loop_lag import LoopLag
-from shared.plan.names import normal_domain
 from shared.plan.providers import provider_names
 from shared.settings.load import ConfigError
 from shared.settings.model import Settings
@@ -145,7 +144,6 @@ def _prepare_metrics(name: str, settings: Settings, broker: Broker) -> None:
         {
             Configured.PROVIDER: provider_names(settings.providers),
             Configured.RETRY_STEP: list(map(format_duration, settings.delivery.retry_schedule)),
-            Configured.DOMAIN: list(map(normal_domain, settings.metrics.domains)),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,6 +16,32 @@ BOUNDS = (0.1, 1, 5)
 def samples(registry: CollectorRegistry) -> set[str]:
     lines = generate_latest(registry).decode().splitlines()
     return {line for line in lines if "_created" not in line}
+
+
+def test_the_same_value_is_observed_several_times_at_once() -> None:
+    at_once, one_by_one = (
+        TalliedHistogram("c", "", bounds=BOUNDS, registry=CollectorRegistry()) for _ in range(2)
+    )
+    at_once.labels().observe(0.5, 3)
+    for _ in range(3):
+        one_by_one.labels().observe(0.5)
+    assert list(at_once.collect()) == list(one_by_one.collect())
+
+
+def test_what_replaced_values_leave_out_is_told_no_more() -> None:
+    registry = CollectorRegistry()
+    gauge = TalliedGauge("b", "", ["kind"], registry=registry)
+    gauge.replace({("x",): 1, ("y",): 2})
+    gauge.replace({("y",): 3})
+    assert [line for line in samples(registry) if line.startswith("b")] == ['b{kind="y"} 3.0']
+    gauge.replace({})
+    assert not [line for line in samples(registry) if line.startswith("b")]
+
+
+def test_a_value_for_each_label_is_needed() -> None:
+    counter = TalliedCounter("a", "", ["one", "two"], registry=CollectorRegistry())
+    with pytest.raises(ValueError, match=r"a has the labels"):
+        counter.labels("x")
 
 
 @given(st.lists(st.floats(0, 10), max_size=20), st.integers(0, 5))
