@@ -42,7 +42,7 @@ ANSWERS = Row(
         ),
         Panel(
             "Attempts at chosen domains", "Of the domains in `metrics.domains`; empty without any.",
-            (Query(per_second("postroad_domain_attempts_total", "domain, outcome"),
+            (Query(some(per_second("postroad_domain_attempts_total", "domain, outcome")),
                    "{{domain}} {{outcome}}"),),
             RATE, width=12,
         ),

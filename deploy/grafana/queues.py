@@ -7,6 +7,7 @@ from deploy.grafana.promql import HERE, LANE, RATE, per_second, quantile, same, 
 
 _OF_LANE = f'{HERE},lane=~"$lane"'
 _OWNED = f"sum by (lane, partition) (postroad_partition_owned{{{_OF_LANE}}})"
+_CONSUMERS = f"count (rabbitmq_detailed_queue_consumers{{{HERE}}})"
 _OURS = f'{HERE},queue=~"postroad.*"'
 
 LANES = Row(
@@ -112,7 +113,7 @@ RABBITMQ = Row(
             "RabbitMQ: lane queues without a consumer", "That hold messages.",
             (Query(f"count ((sum by (queue) (rabbitmq_detailed_queue_messages_ready{{{HERE},"
                    f'queue=~"postroad[.]lane.*"}}) > 0) and (sum by (queue) '
-                   f"(rabbitmq_detailed_queue_consumers{{{HERE}}}) == 0)) or vector(0)",
+                   f"(rabbitmq_detailed_queue_consumers{{{HERE}}}) == 0)) or 0 * {_CONSUMERS}",
                    "queues"),),
             "short", steps=((None, "green"), (1, "red")), runbooks=("PostroadPartitionUnowned",),
         ),

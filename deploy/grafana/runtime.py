@@ -14,7 +14,7 @@ PROCESSES = Row(
             "Processes that answer", "By job, and those that do not.",
             (
                 Query(f"sum by (job) (up{{{_JOB}}})", "{{job}}"),
-                Query(f"count (up{{{_JOB}}} == 0) or vector(0)", "no answer"),
+                Query(f"sum (1 - up{{{_JOB}}})", "no answer"),
             ),
             "short", Shape.STACK, runbooks=("PostroadScrapeLost", "PostroadServiceGone"),
         ),

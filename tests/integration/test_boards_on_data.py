@@ -33,9 +33,11 @@ EMPTY = {
 ZERO = {
     "postroad_ingress_overloaded": "no process was late or short of memory",
     'reason=~"ours|blocked|load"': "every client was served",
-    "postroad_broker_": "the broker had no trouble",
+    "postroad_broker_blocked": "the broker had no trouble",
+    "1 - postroad_broker_usable": "the broker had no trouble",
+    "postroad_broker_reconnects_total": "the broker had no trouble",
     "postroad_publish_failures_total": "the broker had no trouble",
-    "(postroad_partition_owned{": "every partition was served all the time",
+    "- sum by (lane) (clamp_max(": "every partition was served all the time",
     "postroad_credentials_reloads_total": "there are no users",
     "postroad_certificate_reloads_total": "the certificate did not change",
     "postroad_dropped_log_lines_total": "the disk took every line",

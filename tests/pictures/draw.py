@@ -75,7 +75,7 @@ def draw(title: str, drawn: Sequence[Drawn], span: Span, marks: Marks) -> str:
         f'font-family="Helvetica, Arial, sans-serif">'
         f'<rect width="100%" height="100%" fill="{OUTSIDE}"/>'
         f"{_text(GAP + 4, 28, title, 20, TEXT, bold=True)}"
-        f"{_text(GAP + 4, 50, legend, 13, FAINT)}{''.join(parts)}</svg>\n"
+        f"{_text(GAP + 4, 50, legend, 12, FAINT)}{''.join(parts)}</svg>\n"
     )
 
 
@@ -135,7 +135,7 @@ def _lines(one: Drawn, box: Box, span: Span, marks: Marks) -> str:
     stacked = one.panel["fieldConfig"]["defaults"].get("custom", {}).get("stacking", {})
     layers = _stacked(one.series) if stacked.get("mode") == "normal" else one.series
     top = _top(layers)
-    parts = [_axis(plot, top, one.unit), _marks(plot, span, marks)]
+    parts = [_axis(plot, top, one.unit)]
     parts += [
         _level(plot, top, at, colour) for at, colour in one.steps[1:] if 0 < at <= top
     ]  # thresholds
@@ -145,6 +145,7 @@ def _lines(one: Drawn, box: Box, span: Span, marks: Marks) -> str:
         filled = layers is not one.series
         parts.append(_path(plot, span, top, layers[number][1], colours[number], filled=filled))
     names = [name for name, _ in one.series]
+    parts.append(_marks(plot, span, marks))
     parts.append(_legend(names, colours, box, plot.y + plot.height + 20))
     return "".join(parts)
 
@@ -193,7 +194,7 @@ def _marks(plot: Box, span: Span, marks: Marks) -> str:
         x = _x(plot, span, at)
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{plot.y:.0f}" y2="{plot.y + plot.height:.0f}" '
-            f'stroke="#b0b7bf" stroke-dasharray="2 3"/>'
+            f'stroke="#7f8790" stroke-dasharray="2 3"/>'
         )
         parts.append(_text(x + 2, plot.y + 8, str(number), 9, FAINT))
     return "".join(parts)

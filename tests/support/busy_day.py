@@ -106,21 +106,21 @@ class Day:
         await self.pipeline.start([SECOND])
         yield "a second worker"
         await self.trouble()
-        yield "two uncertain outcomes"
+        yield "uncertain outcomes"
         await self.seen("postroad_parked_waiting", "ingress")
         google = self.receivers["gmail.test"]
         google.script = Script(delays={Stage.DOT: 5})
         yield "google is slow"
         await self.seen("postroad_queued_jobs", "delivery", SECOND)
         google.script = Script()
-        yield "google is well again"
+        yield "google is well"
         self.pipeline.pause("router")
         yield "the router stands still"
         await self.seen("postroad_accepted_waiting", "ingress")
         self.pipeline.resume("router")
         yield "the router goes on"
         await self.changed_files()
-        yield "a limit for yahoo is raised"
+        yield "yahoo's limit is raised"
         await self.seen("postroad_crowd_jobs_total", "delivery", SECOND)
 
     async def seen(self, name: str, *services: str) -> None:

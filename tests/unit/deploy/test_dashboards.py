@@ -101,3 +101,8 @@ def test_links_lead_to_boards_and_runbooks_that_are_there() -> None:
 def test_every_metric_is_on_some_board() -> None:
     text = " ".join(text for board in boards() for text in expressions(board))
     assert [declared.name for declared in CATALOGUE if declared.name not in text] == []
+
+
+def test_what_is_not_known_is_never_shown_as_0() -> None:
+    found = [text for board in boards() for text in expressions(board) if "vector(" in text]
+    assert found == []
