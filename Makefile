@@ -15,7 +15,7 @@ help:
 	@echo "make demo       send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
 	@echo "make run        run all three services (CONFIG=file)"
 	@echo "make check      format, lint, types"
-	@echo "make test       every test; installs RabbitMQ where it may (TESTS=... for some, JOBS=0 one by one)"
+	@echo "make test       every test; installs RabbitMQ, Prometheus and swaks where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench      measure against Postfix; writes docs/benchmarks.md"
 	@echo "make docs       write docs/configuration.md and docs/metrics.md from the code"
 	@echo "make dashboards write deploy/grafana/dashboards from deploy/grafana"
@@ -36,6 +36,7 @@ check: $(VENV)/installed-dev
 test: $(VENV)/installed-dev
 	@scripts/install_rabbitmq.sh
 	@scripts/install_prometheus.sh
+	@scripts/install_swaks.sh
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 bench: $(VENV)/installed-dev

@@ -127,7 +127,7 @@ def check_files(settings: Settings) -> None:
 @app.command("hash-password")
 def hash_password(config: ConfigOption = None) -> None:
     """Read a password from the terminal or standard input and print its argon2 hash."""
-    from services.ingress.credentials import hash_password as hash_text
+    from services.ingress.passwords import hash_password as hash_text
 
     load_settings(config)
     if sys.stdin.isatty():

@@ -37,7 +37,10 @@ class Configured(StrEnum):
     PROVIDER = "the names in `providers`, those that postroad knows by itself, `other`"
     LANE = "the names in `lanes`"
     PARTITION = "0 to `lanes[].partitions` - 1"
-    RETRY_STEP = "the delays in `delivery.retry_schedule`"
+    RETRY_STEP = (
+        "the delays in `delivery.retry_schedule`; for mail with a deadline also the wait steps "
+        "`1s` `5s` `30s` `2m` `10m`"
+    )
     STEP = (
         "the delays in `delivery.retry_schedule`, the wait steps `1s` `5s` `30s` `2m` `10m`, "
         "`due` and `crowd`: the delay is over, and the router has not taken them yet"

@@ -33,6 +33,11 @@ RETRY_REASONS = (
     "connect", "dns", "tls", "timeout", "uncertain", "limit", "store"
 )  # fmt: skip
 """Why a job is tried again. The first seven are classes of replies, as FAILURE_REASONS."""
+AUTH_MECHANISMS = ("PLAIN", "LOGIN", "EXTERNAL", "OAUTHBEARER", "other")
+AUTH_RESULTS = (
+    "success", "wrong", "malformed", "unknown_mechanism", "throttled", "busy", "unencrypted",
+    "sessions", "cancelled", "trouble",
+)  # fmt: skip
 TLS_RESULTS = ("full", "resumed", "failed")
 UNCERTAIN_POLICIES = ("retry", "sent", "hold")
 DSN_ACTIONS = ("failed", "delayed", "relayed")
@@ -64,12 +69,19 @@ ingress_bytes = declare(TalliedCounter, "postroad_ingress_bytes",
     "octets", INGRESS).labels()
 refused_messages = declare(Counter, "postroad_refused_messages",
     "Transactions or commands refused, by reason.", "refusals", INGRESS, reason=REFUSALS)
+ingress_auth = declare(Counter, "postroad_ingress_auth",
+    "AUTH commands: `success`, `wrong`, `malformed`, `cancelled`, `throttled` (too many failures), "
+    "`busy` (too many checks), `sessions` (the user has too many), `unencrypted`, "
+    "`unknown_mechanism`, `trouble` (ours).",
+    "commands", INGRESS, mechanism=AUTH_MECHANISMS, result=AUTH_RESULTS)
 sessions = declare(Gauge, "postroad_ingress_sessions",
     "SMTP sessions that are open.", "sessions", INGRESS)
 ingress_overloaded = declare(Gauge, "postroad_ingress_overloaded",
     "1 while new sessions and mails are put off for load.", "0 or 1", INGRESS)
 credentials_reloads = declare(Counter, "postroad_credentials_reloads",
     "Changed credentials files read while running.", "reads", INGRESS, result=READ)
+jwks_reloads = declare(Counter, "postroad_jwks_reloads",
+    "Changed key sets of token issuers (JWKS) read while running.", "reads", INGRESS, result=READ)
 certificate_reloads = declare(Counter, "postroad_certificate_reloads",
     "Changed certificates read while running.", "reads", INGRESS, result=READ)
 certificate_seconds_left = declare(Gauge, "postroad_certificate_seconds_left",
@@ -189,6 +201,12 @@ dropped_log_lines = declare(Counter, "postroad_dropped_log_lines",
     "Log lines that could not be written.", "lines", ALL)
 
 # fmt: on
+
+
+def count_auth(mechanism: str, result: str) -> None:
+    """One AUTH command; `result` is one of `AUTH_RESULTS`, `mechanism` whatever a client said."""
+    known = mechanism if mechanism in AUTH_MECHANISMS else "other"
+    ingress_auth.labels(known, result).inc()
 
 
 def throttled_by(providers: Collection[str]) -> Mapping[str, Callable[[float], None]]:

@@ -21,6 +21,7 @@ from shared import metrics
 from shared.admin import AdminServer
 from shared.broker.connect import connect_broker
 from shared.broker.interface import Broker
+from shared.broker.topology import WAIT_STEPS_MS
 from shared.catalogue import INGRESS, Configured, registry_of, start_at_zero
 from shared.depths import DepthWatch, Serving, no_lanes, steps_of
 from shared.logs import configure_logging, get_logger
@@ -136,6 +137,7 @@ async def _run(
 
 
 def _prepare_metrics(name: str, settings: Settings, broker: Broker) -> None:
+    delays = (*settings.delivery.retry_schedule, *WAIT_STEPS_MS)
     metrics.broker_usable.set_function(lambda: broker.usable)
     metrics.broker_blocked.set_function(lambda: broker.blocked)
     metrics.build_info.labels(version("postroad"), name).set(1)
@@ -143,7 +145,7 @@ def _prepare_metrics(name: str, settings: Settings, broker: Broker) -> None:
         name,
         {
             Configured.PROVIDER: provider_names(settings.providers),
-            Configured.RETRY_STEP: list(map(format_duration, settings.delivery.retry_schedule)),
+            Configured.RETRY_STEP: list(dict.fromkeys(map(format_duration, delays))),
         },
     )
 

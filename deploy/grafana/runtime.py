@@ -57,11 +57,11 @@ REST = Row(
             "percentunit", steps=((None, "green"), (0.8, "red")), most=1,
         ),
         Panel(
-            "Files read again", "Configuration, credentials and certificates, in the last hour.",
+            "Files read again", "Of any kind, in the last hour. A `failed` one changed nothing.",
             tuple(
                 Query(f"sum by (result) (increase(postroad_{what}_reloads_total{{{HERE}}}[1h]))",
                       f"{what} {{{{result}}}}")
-                for what in ("config", "credentials", "certificate")
+                for what in ("config", "credentials", "certificate", "jwks")
             ),
             "short", runbooks=("PostroadReloadFailed",),
         ),

@@ -14,6 +14,7 @@ from services.delivery.dialogue import Said, talk, talk_on
 from services.delivery.envelope import envelope_commands, obstacle
 from services.delivery.straight import Begun
 from services.delivery.upload import Times
+from shared.mail.deadline import OVERDUE
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Failed, Outcome, Unknown
 from shared.smtp.replies import Reply
@@ -53,16 +54,22 @@ async def transact(
     job: DeliveryJob,
     content: bytes,
     limits: Limits,
+    *,
+    now: float = 0.0,
 ) -> Result:
-    """Offer the job to the peer. `offered` are its extensions, in lower case."""
-    refusal = obstacle(job, content, offered)
+    """Offer the job to the peer. `offered` are its extensions, in lower case.
+
+    `now`, in seconds since the epoch, is for jobs with a time to be delivered by.
+    """
+    refusal = obstacle(job, content, offered, now)
     if refusal is not None:
-        return Result((Failed(refusal, "message"),) * len(job.recipients))
+        reason = "expired" if refusal.enhanced == OVERDUE.enhanced else "message"
+        return Result((Failed(refusal, reason),) * len(job.recipients))
     if link.reset is not None:
         await link.wait_reset()
     if not link.usable:
         return _undecided(link.loss or _CLOSED, len(job.recipients))
-    commands = envelope_commands(job, offered)
+    commands = envelope_commands(job, offered, now)
     said = await talk(link, offered, commands, content, limits.times, binary=job.binary)
     return judge(said, link.loss, len(job.recipients))
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from shared.mail.notify import wants
+from shared.broker.topology import WAIT_STEPS_MS
+from shared.mail.deadline import OVERDUE, is_overdue, wait_before
+from shared.mail.delays import tell_of_delay
+from shared.mail.notify import wants, wants_lateness
 from shared.mail.schedule import is_expired, next_delay_ms
 from shared.messages.model import DeliveryJob, Recipient
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
 from shared.settings.model import DeliverySettings
 from shared.settings.sending import Uncertain
-from shared.smtp.parameters import Notify
+from shared.smtp.parameters import NEVER, Notify
 from shared.smtp.replies import Reply
 
 
@@ -49,11 +52,11 @@ def decide(
     pairs = tuple(zip(job.recipients, outcomes, strict=True))
     delivered = tuple((who, what.reply) for who, what in pairs if isinstance(what, Delivered))
     relayed: tuple[tuple[Recipient, Reply], ...] = ()
-    if job.dsn is not None and job.reverse_path:
+    if (job.dsn is not None or job.deliver_by is not None) and job.reverse_path:
         relayed = tuple(
             (who, what.reply)
             for who, what in pairs
-            if isinstance(what, Delivered) and not what.told and wants(who, Notify.SUCCESS)
+            if isinstance(what, Delivered) and _tells_relayed(job, who, what)
         )
     if len(delivered) == len(pairs):
         return Decision(delivered, relayed=relayed)
@@ -66,11 +69,17 @@ def decide(
     if later and is_expired(job.accepted_at, now, settings.max_age, attempts):
         failed += [(who, _expired(reply)) for who, reply in later]
         later = deferred = ()
+    elif later and is_overdue(job.deliver_by, now):
+        failed += [(who, _overdue(reply)) for who, reply in later]
+        later = deferred = ()
     retry, delay, cause = None, 0, ""
     if later:
         recipients = tuple(who for who, _ in later)
         retry = msgspec.structs.replace(job, recipients=recipients, attempt=attempts)
         delay = next_delay_ms(settings.retry_schedule, attempts)
+        if job.deliver_by is not None:
+            steps = (*settings.retry_schedule, *WAIT_STEPS_MS)
+            delay = wait_before(job.deliver_by, delay, now, steps)
         reasons = (what.reason for _, what in pairs if isinstance(what, Deferred))
         cause = next(reasons, "uncertain")
     decision = Decision(
@@ -82,20 +91,32 @@ def decide(
 def _with_delay(
     decision: Decision, job: DeliveryJob, now: float, settings: DeliverySettings
 ) -> Decision:
-    """Whoever asked is told once that it takes long (RFC 3461, 4.1: DELAY)."""
-    wishes, retry = job.dsn, decision.retry
-    if wishes is None or retry is None or wishes.told_of_delay or not job.reverse_path:
+    if decision.retry is None:
         return decision
-    delayed = tuple(pair for pair in decision.deferred if wants(pair[0], Notify.DELAY))
-    if not delayed or now - job.accepted_at < settings.delay_notice / 1000:
+    notice = settings.delay_notice
+    waiting = decision.deferred
+    if decision.policy is Uncertain.RETRY:
+        waiting += decision.uncertain
+    retry, delayed = tell_of_delay(decision.retry, waiting, now, notice)
+    if retry is decision.retry:
         return decision
-    told = msgspec.structs.replace(wishes, told_of_delay=True)
-    return replace(
-        decision,
-        retry=msgspec.structs.replace(retry, dsn=told),
-        delayed=delayed,
-        until=job.accepted_at + settings.max_age / 1000,
-    )
+    until = job.accepted_at + settings.max_age / 1000
+    return replace(decision, retry=retry, delayed=delayed, until=until)
+
+
+def _tells_relayed(job: DeliveryJob, who: Recipient, what: Delivered) -> bool:
+    """Whether the sender is told that the next hop took it (RFC 3461, 5.2.2; RFC 2852, 4)."""
+    if job.dsn is not None and not what.told and wants(who, Notify.SUCCESS):
+        return True
+    by = job.deliver_by
+    if by is None:
+        return False
+    lost = not (by.returns or by.told or what.timed) and wants_lateness(who)
+    return lost or (by.traced and who.notify != NEVER)
+
+
+def _overdue(last: Reply) -> Failed:
+    return Failed(Reply(550, "5.4.7", f"{OVERDUE.text}; last reply: {last}"), "expired")
 
 
 def _expired(last: Reply) -> Failed:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from services.delivery.deadline import by_parameter, deadline_obstacle
 from shared.mail.headers import header_section
 from shared.messages.model import DeliveryJob, DsnWishes
 from shared.smtp.replies import Reply
@@ -52,8 +53,13 @@ _is_safe_sender = lru_cache(maxsize=1024)(is_safe_path)
 """Senders come again and again, recipients do not."""
 
 
-def obstacle(job: DeliveryJob, content: bytes, offered: Mapping[str, str]) -> Reply | None:
-    """Why this peer cannot take the job at all, None if it may."""
+def obstacle(
+    job: DeliveryJob, content: bytes, offered: Mapping[str, str], now: float = 0.0
+) -> Reply | None:
+    """Why this peer cannot take the job at all, None if it may.
+
+    `now`, in seconds since the epoch, is for jobs with a time to be delivered by.
+    """
     limit = offered.get("size", "")
     if limit.isdecimal() and 0 < int(limit[:20]) < len(content):
         return TOO_LARGE  # RFC 1870, 6.1; a limit of 0 means that there is none
@@ -61,7 +67,7 @@ def obstacle(job: DeliveryJob, content: bytes, offered: Mapping[str, str]) -> Re
         return NEEDS_BINARYMIME
     if "smtputf8" not in offered and needs_smtputf8(job, content):
         return NEEDS_SMTPUTF8
-    return None
+    return None if job.deliver_by is None else deadline_obstacle(job.deliver_by, offered, now)
 
 
 def needs_smtputf8(job: DeliveryJob, content: bytes) -> bool:
@@ -74,8 +80,10 @@ def needs_smtputf8(job: DeliveryJob, content: bytes) -> bool:
     return job.smtputf8 and not header_section(content).isascii()
 
 
-def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[bytes]:
-    """MAIL with the parameters that the peer understands, and the RCPTs."""
+def envelope_commands(
+    job: DeliveryJob, offered: Mapping[str, str], now: float = 0.0
+) -> list[bytes]:
+    """MAIL with the parameters that the peer understands, and the RCPTs. `now`: see `obstacle`."""
     mail = f"MAIL FROM:<{job.reverse_path}>"
     if "size" in offered:
         mail += f" SIZE={job.content.size}"
@@ -85,6 +93,8 @@ def envelope_commands(job: DeliveryJob, offered: Mapping[str, str]) -> list[byte
         mail += " BODY=8BITMIME"
     if "smtputf8" in offered and (job.smtputf8 or not _is_ascii(job)):
         mail += " SMTPUTF8"
+    if job.deliver_by is not None and "deliverby" in offered:
+        mail += by_parameter(job.deliver_by, now)
     if job.dsn is not None and "dsn" in offered:
         return _with_wishes(mail, job, job.dsn, offered)
     commands = [f"{mail}\r\n".encode()]

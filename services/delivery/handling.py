@@ -26,17 +26,19 @@ from services.delivery.report import Report
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason
-from shared.broker.topology import CROWD, DUE
+from shared.broker.topology import CROWD, DUE, WAIT_STEPS_MS
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
 from shared.logs import get_logger
+from shared.mail.deadline import OVERDUE, is_overdue, wait_before
 from shared.messages.codec import CodecError, decode, encode
 from shared.messages.model import DeliveryJob
-from shared.messages.outcome import Deferred, Delivered, Outcome
+from shared.messages.outcome import Deferred, Delivered, Failed, Outcome
 from shared.plan.providers import provider_names
 from shared.settings.model import Settings
 from shared.smtp.replies import Reply
 
 _STORE_DOWN = Deferred(Reply(451, "4.3.0", "The content store does not answer"), "store")
+_OVERDUE = Failed(OVERDUE, "expired")
 _MOVED_MS = 5_000
 """Until a job comes again that another plan brought here: one of the wait steps."""
 _SAFE_NEWLINES = (None, "\r\n")
@@ -117,6 +119,8 @@ class Handling:
         _came()
         if (outcomes := self._repeats.recall(job)) is not None:
             self._conclude(work, outcomes)
+        elif job.deliver_by is not None and is_overdue(job.deliver_by, self._clock()):
+            self._conclude(work, (_OVERDUE,) * len(job.recipients))
         elif self._placing.belongs(job, delivery.queue):
             self._pool.submit(work)
         else:
@@ -256,6 +260,8 @@ class Handling:
     def give_back(self, work: Work, delay_ms: int, reason: str) -> None:
         """See `Owner.give_back`."""
         job = work.job
+        if job.deliver_by is not None and job.deliver_by.returns:
+            delay_ms = wait_before(job.deliver_by, delay_ms, self._clock(), WAIT_STEPS_MS)
         turn = work.turn and work.turn + self._ahead()
         body = encode(msgspec.structs.replace(job, turn=turn))
         # custody: the job waits in its step, durably, before it is settled here.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,11 +25,12 @@ from shared.smtp.replies import Reply
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What all connections share."""
+    """What all connections share. `clock` gives epoch seconds."""
 
     timeouts: Limits
     opener: Opener
     owner: Owner
+    clock: Callable[[], float] = time.time
 
 
 class Events(Protocol):
@@ -74,7 +76,7 @@ class Line:
     def begin(self, work: Work) -> None:
         """Send this job."""
         straight, content = self._straight, work.content
-        if straight is not None and content is not None:
+        if straight is not None and content is not None and work.job.deliver_by is None:
             self._begin_attempt(work)
             self._hop.link.not_after = work.walk.not_after
             most = self.connection.site.limits.recipients_per_transaction
@@ -201,7 +203,8 @@ class Line:
                     link.not_after = work.walk.not_after
                     most = self.connection.site.limits.recipients_per_transaction
                     job = work.part(most)
-                    result = await transact(link, offered, job, content, tools.timeouts)
+                    now = tools.clock()
+                    result = await transact(link, offered, job, content, tools.timeouts, now=now)
                 hop.served += 1
                 usable = self._absorb(hop, work, result)
         except BaseException:
@@ -221,8 +224,10 @@ class Line:
         better = hop.better_failure
         if better is not None:
             outcomes = tuple(outcome and overruled(outcome, better) for outcome in outcomes)
-        if work.job.dsn is not None and "dsn" in hop.extensions:
-            outcomes = tuple(map(_told, outcomes))
+        told = work.job.dsn is not None and "dsn" in hop.extensions
+        timed = work.job.deliver_by is not None and "deliverby" in hop.extensions
+        if told or timed:
+            outcomes = tuple(_promised(outcome, told, timed) for outcome in outcomes)
         work.decide(outcomes)
         if result.trouble is not None:
             self._walk_on(hop, work, result.trouble)
@@ -242,6 +247,6 @@ class Line:
             work.walk.not_after = loop.time() + self._tools.timeouts.attempt
 
 
-def _told(outcome: Outcome | None) -> Outcome | None:
-    """The next hop notifies from here on."""
-    return Delivered(outcome.reply, told=True) if isinstance(outcome, Delivered) else outcome
+def _promised(outcome: Outcome | None, told: bool, timed: bool) -> Outcome | None:
+    """The next hop notifies from here on, or sees to the time."""
+    return Delivered(outcome.reply, told, timed) if isinstance(outcome, Delivered) else outcome

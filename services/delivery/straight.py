@@ -78,22 +78,28 @@ class Straight:
         return True
 
     def _answered(self, replies: list[Reply]) -> None:
-        # Not at once: a reply too many may be about to be read, and would count for the content.
         self._replies = replies
-        self._loop.call_soon(self._go_ahead)
-
-    def _go_ahead(self) -> None:
-        link, replies = self._link, self._replies
-        if link.ready and replies[-1].code == GO_AHEAD:
+        if self._link.ready and replies[-1].code == GO_AHEAD:
             for reply in replies[:-1]:
                 if reply.code >= 300:
                     break
             else:
-                text, end = stuffed(self._content)
-                link.request(text + end, self._final, self._ended, patient=True)
+                # Not at once: a reply too many may be about to be read, and count for the content.
+                self._loop.call_soon(self._send)
                 return
+        self._give_over()
+
+    def _send(self) -> None:
+        link = self._link
+        if link.ready:
+            text, end = stuffed(self._content)
+            link.request(text + end, self._final, self._ended, patient=True)
+        else:
+            self._give_over()
+
+    def _give_over(self) -> None:
         self._content = b""
-        self._crooked(Begun(self._work, self._job, replies))
+        self._crooked(Begun(self._work, self._job, self._replies))
 
     def _ended(self, replies: list[Reply]) -> None:
         self._content = b""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -24,12 +24,22 @@ from shared.broker.interface import Broker, Outgoing, Refused, Unroutable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentStore, ContentUnavailable, blob_name
 from shared.logs import clip, get_logger, log_event
+from shared.mail.notify import merged
 from shared.mail.text import folded, has_long_line
 from shared.mail.trace import Hop, protocol, received_line
 from shared.messages.codec import encode
 from shared.messages.ids import mail_id
-from shared.messages.model import AcceptedMail, Content, DsnWishes, Event, Recipient
-from shared.smtp.parameters import Body
+from shared.messages.model import (
+    DEMANDING,
+    PLAIN,
+    AcceptedMail,
+    Content,
+    DeliverBy,
+    DsnWishes,
+    Event,
+    Recipient,
+)
+from shared.smtp.parameters import NO_RECIPIENT_PARAMETERS, Body, By, RecipientParameters
 from shared.smtp.server_replies import (
     BLOCKED,
     LONG_LINE,
@@ -110,9 +120,10 @@ class Acceptance:
         now = self._clock()
         identity = mail_id(int(now * 1000), self._entropy(10))
         if dialogue.user is not None:
-            path = transaction.reverse_path.address
+            path, user = transaction.reverse_path.address, dialogue.user
+            bound = user.senders is not None
             submission = Submission(
-                identity, dialogue.rules.hostname, now, path, dialogue.user.may_send_as
+                identity, dialogue.rules.hostname, now, path, user.may_send_as, bound
             )
             prepared = prepare(inspected.content, submission)
             if isinstance(prepared, ServerReply):
@@ -230,9 +241,10 @@ def _mail(
         for path in transaction.recipients
     ]
     recipients = dict(zip(addresses, map(Recipient, addresses), strict=True))
-    for number, wishes in transaction.wishes.items():
-        address = addresses[number]
-        recipients[address] = Recipient(address, wishes.notify, wishes.orcpt)
+    if transaction.wishes:
+        recipients = _with_wishes(addresses, transaction.wishes)
+    binary = parameters.body is Body.BINARY_MIME
+    deliver_by = None if parameters.by is None else _deliver_by(parameters.by, now)
     eight_bit = not inspected.content.isascii()
     # A client may ask for SMTPUTF8 without need; then any next hop will do (RFC 6531, 3.6).
     ascii_only = not eight_bit and reverse_path.isascii() and all(map(str.isascii, addresses))
@@ -248,10 +260,35 @@ def _mail(
         or (user and user.message_class)
         or rules.message_class,
         eight_bit=eight_bit,
-        binary=parameters.body is Body.BINARY_MIME,
+        binary=binary,
         smtputf8=parameters.smtputf8 and not ascii_only,
         dsn=_dsn(transaction),
+        deliver_by=deliver_by,
+        schema=DEMANDING if binary or deliver_by is not None else PLAIN,
     )
+
+
+def _with_wishes(
+    addresses: Sequence[str], wishes: Mapping[int, RecipientParameters]
+) -> dict[str, Recipient]:
+    """Each address once, with what all its RCPTs asked for."""
+    asked: dict[str, list[RecipientParameters]] = {}
+    for number, address in enumerate(addresses):
+        asked.setdefault(address, []).append(wishes.get(number, NO_RECIPIENT_PARAMETERS))
+    return {
+        address: Recipient(
+            address,
+            merged(each.notify for each in those),
+            next((each.orcpt for each in those if each.orcpt), ""),
+        )
+        for address, those in asked.items()
+    }
+
+
+def _deliver_by(by: By, now: float) -> DeliverBy:
+    # With a time that is over already, somebody before us has told the sender of the delay.
+    told = by.seconds <= 0
+    return DeliverBy(now + by.seconds, by.returns, by.traced, told)
 
 
 def _dsn(transaction: Transaction) -> DsnWishes | None:

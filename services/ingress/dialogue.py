@@ -15,6 +15,7 @@ from services.ingress import policy
 from services.ingress.chunks import Chunk, ChunkedContent, parse_bdat
 from services.ingress.policy import Rules, User
 from services.ingress.senders import Quotas
+from shared import metrics
 from shared.smtp import server_replies as replies
 from shared.smtp.commands import parse_auth, parse_hello, parse_mail, parse_rcpt
 from shared.smtp.errors import ProtocolError
@@ -68,10 +69,13 @@ class Dialogue:
     __slots__ = (
         "_chunk_refusal",
         "_errors",
+        "_holds",
         "_idle_commands",
         "_mails",
         "_quotas",
+        "_storing",
         "address",
+        "announced",
         "auth_argument",
         "blocked",
         "certificate_names",
@@ -104,6 +108,9 @@ class Dialogue:
         self._mails = 0
         self.chunk: Chunk
         self._chunk_refusal: ServerReply | None = None
+        self.user: User | None = None
+        self.transaction: Transaction | None = None
+        self._storing: tuple[User, int] | None = None
         self.start(secured)
 
     def start(self, secured: bool) -> None:
@@ -112,9 +119,9 @@ class Dialogue:
         self.mode = Mode.COMMANDS
         self.client_name = ""
         self.extended = False
-        self.user: User | None = None
+        self.announced: frozenset[str] = frozenset()
+        self.leave()
         self.trusted = policy.may_relay_from(self.rules, self.address)
-        self.transaction: Transaction | None = None
         self.auth_argument: tuple[str, ...] = ()
         self.certificate_names: tuple[str, ...] = ()
         self.tls = ""
@@ -141,22 +148,48 @@ class Dialogue:
         bare = fault is LineFault.BARE_LINE_END
         return self._count_error(replies.BARE_LINE_END if bare else replies.LINE_TOO_LONG)
 
-    def authenticated(self, user: User) -> None:
-        """AUTH succeeded."""
+    def leave(self) -> None:
+        """Nobody is there any more: what was reserved for the user is given back."""
+        self._forget_transaction()
+        user, self.user = self.user, None
+        if user is not None:
+            self._quotas.leave(user)
+
+    def authenticated(self, user: User, holds: Callable[[], bool] = lambda: True) -> bool:
+        """AUTH succeeded, unless the user has too many sessions.
+
+        `holds` tells later whether he is still that user.
+        """
+        if not self._quotas.enter(user):
+            return False
         self.user = user
+        self._holds = holds
         self.trusted = True
+        return True
 
     def end_content(self) -> Transaction:
         """The content has ended, and with it the transaction (RFC 5321, 4.1.1.4)."""
         assert self.transaction is not None
         transaction, self.transaction = self.transaction, None
+        if self.user is not None:
+            self._storing = (self.user, len(transaction.recipients))
         self._chunk_refusal = None
         self.mode = Mode.COMMANDS
         return transaction
 
-    def accepted(self) -> None:
-        """A mail was taken: the session is of use."""
-        self._idle_commands = 0
+    def settled(self, *, accepted: bool) -> None:
+        """The content is answered. A session that brings mail is of use."""
+        if accepted:
+            self._idle_commands = 0
+        if self._storing is not None:
+            (user, recipients), self._storing = self._storing, None
+            self._quotas.end(user, recipients, accepted=accepted)
+
+    def _forget_transaction(self) -> None:
+        transaction, self.transaction = self.transaction, None
+        self._chunk_refusal = None
+        if transaction is not None and self.user is not None:
+            self._quotas.end(self.user, len(transaction.recipients), accepted=False)
 
     def _unknown(self, verb: bytes) -> ServerReply:
         if verb.upper() in _HTTP_METHODS:
@@ -182,25 +215,26 @@ class Dialogue:
     def _ehlo(self, argument: bytes) -> ServerReply:
         self._hello(argument)
         self.extended = True
-        known, certified = self.user is not None, bool(self.certificate_names)
-        return self._idle(policy.ehlo(self.rules, self.secured, known, certified))
+        state = self.rules, self.secured, self.user is not None, bool(self.certificate_names)
+        self.announced = policy.parameters(*state)
+        return self._idle(policy.ehlo(*state))
 
     def _helo(self, argument: bytes) -> ServerReply:
         self._hello(argument)
         self.extended = False
+        self.announced = frozenset()
         return self._idle(policy.helo(self.rules))
 
     def _hello(self, argument: bytes) -> None:
         self.client_name = parse_hello(argument)
-        self.transaction = None
-        self._chunk_refusal = None
+        self._forget_transaction()
 
     def _mail(self, argument: bytes) -> ServerReply:
         if not self.client_name:
             return replies.HELLO_FIRST
         if self.transaction is not None:
             return replies.NESTED_MAIL
-        reverse_path, parameters = parse_mail(argument)
+        reverse_path, parameters = parse_mail(argument, self.announced)
         refusal = self._refuse_mail(reverse_path, parameters)
         if refusal is not None:
             return refusal
@@ -216,6 +250,9 @@ class Dialogue:
             self.mode = Mode.CLOSED
             return replies.TOO_MANY_MAILS
         user = self.user
+        if user is not None and not self._holds():
+            self.mode = Mode.CLOSED
+            return replies.USER_CHANGED
         refusal = policy.check_mail(self.rules, self.trusted, user, parameters)
         if user is not None and refusal is None:
             refusal = policy.check_sender(user, reverse_path)
@@ -231,7 +268,7 @@ class Dialogue:
         transaction = self.transaction
         if transaction is None:
             return replies.MAIL_FIRST
-        forward_path, wishes = parse_rcpt(argument, transaction.parameters.smtputf8)
+        forward_path, wishes = parse_rcpt(argument, self.announced, transaction.parameters.smtputf8)
         refusal = policy.check_recipient(self.rules, self.trusted, len(transaction.recipients))
         if refusal is not None:
             return refusal
@@ -285,8 +322,7 @@ class Dialogue:
     def _rset(self, argument: bytes) -> ServerReply:
         if argument:
             return replies.NO_ARGUMENT
-        self.transaction = None
-        self._chunk_refusal = None
+        self._forget_transaction()
         return self._idle(replies.OK)
 
     def _noop(self, _argument: bytes) -> ServerReply:
@@ -322,9 +358,14 @@ class Dialogue:
         in_transaction = self.transaction is not None
         refusal = policy.check_auth(self.rules, self.secured, self.user is not None, in_transaction)
         if refusal is not None:
+            if refusal is replies.AUTH_NEEDS_TLS:
+                mechanism = argument.partition(b" ")[0].upper().decode("latin-1")
+                metrics.count_auth(mechanism, "unencrypted")
             return refusal
         self.auth_argument = parse_auth(argument)
-        if self.auth_argument[0] not in policy.mechanisms(bool(self.certificate_names)):
+        offered = policy.mechanisms(self.rules, self.secured, bool(self.certificate_names))
+        if self.auth_argument[0] not in offered:
+            metrics.count_auth("other", "unknown_mechanism")
             return replies.AUTH_MECHANISM
         self.mode = Mode.AUTH
         return None

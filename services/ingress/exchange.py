@@ -1,26 +1,35 @@
-"""AUTH PLAIN and LOGIN through aiosmtpd's own coroutines, on lines that our reader has checked.
+"""The octets of a SASL exchange (RFC 4954, 4), on lines that our reader has checked.
 
-This is the only place where aiosmtpd's code runs. It asks for lines and sends challenges; what it
-finds out are a user name and a password, and the decision is made elsewhere. Octets it does not
-ask for stay in our reader, so nothing has to be taken back.
+LOGIN goes through aiosmtpd's own coroutine: this is the only place where its code runs. What comes
+out is what the client claims, and the decision is made elsewhere. Octets that nobody asks for stay
+in our reader, so nothing has to be taken back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, Session
 
+from services.ingress.policy import EXTERNAL, OAUTHBEARER
+from services.ingress.sasl import Claim, PasswordClaim, parse_bearer, parse_external, parse_plain
 from shared.smtp.errors import ProtocolError
 from shared.smtp.lines import AUTH_LIMIT, LineFault, LineReader
 from shared.smtp.server_replies import (
     AUTH_CANCELLED,
     AUTH_LINE_TOO_LONG,
-    AUTH_SYNTAX,
+    AUTH_RESPONSE,
     BARE_LINE_END,
 )
+
+_PARSERS: dict[str, Callable[[bytes], Claim]] = {
+    "PLAIN": parse_plain,
+    EXTERNAL: parse_external,
+    OAUTHBEARER: parse_bearer,
+}
 
 
 class AuthExchange(SMTP):
@@ -39,48 +48,28 @@ class AuthExchange(SMTP):
         """Send to the client."""
         raise NotImplementedError
 
-    async def exchange(self, arguments: tuple[str, ...]) -> LoginPassword | None:
-        """What the client presents; None if the exchange failed and that was answered.
+    async def claim(self, arguments: tuple[str, ...]) -> Claim:
+        """What the client claims; `arguments` are those of AUTH. Raises `ProtocolError`."""
+        mechanism, *initial = arguments
+        response = _decoded(initial[0].encode("latin-1")) if initial else None
+        if mechanism == "LOGIN":
+            return await self._ask_login(arguments)
+        if response is None:
+            response = await self.challenge_auth(b"")
+        return _PARSERS[mechanism](response)
 
-        `arguments` are those of AUTH. Raises `ProtocolError`.
-        """
+    async def _ask_login(self, arguments: tuple[str, ...]) -> PasswordClaim:
         self.session = Session(asyncio.get_running_loop())
-        plain = arguments[0] == "PLAIN"
-        mechanism = self.auth_PLAIN if plain else self.auth_LOGIN
-        self._reader = cast("asyncio.StreamReader", self)
-        try:
-            result = await mechanism(self, list(arguments))
-        finally:
-            del self._reader  # it was ourselves
-        presented: LoginPassword | None = result.auth_data
-        return presented
-
-    async def external(self, arguments: tuple[str, ...]) -> bytes:
-        """Whom the client wants to be by EXTERNAL, empty for whoever its certificate means.
-
-        Raises `ProtocolError`.
-        """
-        if len(arguments) > 1:
-            response = arguments[1].encode("latin-1").replace(b"=", b"", arguments[1] == "=")
-        else:
-            self.write(b"334 \r\n")
-            response = await self.readline()
-        if response == b"*":
-            raise ProtocolError(AUTH_CANCELLED)
-        try:
-            return base64.b64decode(response, validate=True)
-        except ValueError:
-            raise ProtocolError(AUTH_SYNTAX) from None
+        result = await self.auth_LOGIN(self, list(arguments))
+        presented = cast("LoginPassword", result.auth_data)
+        return PasswordClaim(presented.login, presented.password)
 
     def wake_exchange(self) -> None:
         """Octets have come."""
         if self._line_waiter is not None and not self._line_waiter.done():
             self._line_waiter.set_result(None)
 
-    # What aiosmtpd's mechanisms call.
-
-    async def readline(self) -> bytes:
-        """The client's next response. Raises `ProtocolError`."""
+    async def _readline(self) -> bytes:
         while (line := self.lines.next(AUTH_LIMIT)) is None:
             self._line_waiter = asyncio.get_running_loop().create_future()
             await self._line_waiter
@@ -89,10 +78,27 @@ class AuthExchange(SMTP):
             raise ProtocolError(BARE_LINE_END if bare else AUTH_LINE_TOO_LONG)
         return line
 
-    async def push(self, status: str | bytes) -> None:
-        """Send one line."""
-        octets = status.encode("ascii") if isinstance(status, str) else status
-        self.write(octets + b"\r\n")
+    # What aiosmtpd's mechanism calls.
+
+    async def challenge_auth(
+        self,
+        challenge: str | bytes,
+        encode_to_b64: bool = True,
+        log_client_response: bool = False,
+    ) -> bytes:
+        """The client's response. Raises `ProtocolError`."""
+        octets = challenge.encode() if isinstance(challenge, str) else challenge
+        self.write(b"334 " + base64.b64encode(octets) + b"\r\n")
+        return _decoded(await self._readline())
 
     def _authenticate(self, mechanism: str, auth_data: Any) -> AuthResult:
         return AuthResult(success=True, auth_data=auth_data)
+
+
+def _decoded(response: bytes) -> bytes:
+    if response == b"*":
+        raise ProtocolError(AUTH_CANCELLED)
+    try:
+        return base64.b64decode(b"" if response == b"=" else response, validate=True)
+    except ValueError:
+        raise ProtocolError(AUTH_RESPONSE) from None

@@ -21,19 +21,24 @@ MOST_FIELDS = 1000
 _ONCE = frozenset((b"from", b"sender", b"reply-to", b"date", b"message-id", b"subject"))
 """Fields that may come once (RFC 5322, 3.6): who reads the first sees another mail than who reads
 the last."""
+_SENDERS = frozenset((b"sender", b"resent-from", b"resent-sender"))
 _SECRET = frozenset((b"bcc", b"resent-bcc"))
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Who submits: `may_send_as` tells whether an address may stand in From."""
+    """Who submits: `may_send_as` tells whether an address may stand for an author or sender.
+
+    Only of a `bound` user that is asked for fields other than From.
+    """
 
     mail_id: str
     hostname: str
     seconds: float
     reverse_path: str
     may_send_as: Callable[[str], bool]
+    bound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ def prepare(content: bytes, submission: Submission) -> bytes | ServerReply:
         return HEADER_TOO_LARGE
     by_name = {field.name: field for field in fields}
     refusal = _twice(fields) or _check_from(by_name.get(b"from"), submission)
+    if refusal is None and submission.bound and by_name.keys() & _SENDERS:
+        refusal = _check_senders(fields, submission)
     if refusal is not None:
         return refusal
     added = _missing(by_name, submission)
@@ -96,12 +103,27 @@ def _twice(fields: Sequence[_Field]) -> ServerReply | None:
 def _check_from(field: _Field | None, submission: Submission) -> ServerReply | None:
     if field is None:
         return None if submission.reverse_path else bad_header("No From header")
+    return _check_mailboxes(field, "From", submission)
+
+
+def _check_senders(fields: Sequence[_Field], submission: Submission) -> ServerReply | None:
+    """What readers show beside From, or instead of it (RFC 5322, 3.6.2 and 3.6.6)."""
+    for field in fields:
+        if field.name in _SENDERS:
+            name = field.name.decode("ascii").title()
+            refusal = _check_mailboxes(field, name, submission)
+            if refusal is not None:
+                return refusal
+    return None
+
+
+def _check_mailboxes(field: _Field, name: str, submission: Submission) -> ServerReply | None:
     try:
         addresses = mailboxes(field.value)
     except ValueError:
         addresses = ()
     if not addresses:
-        return bad_header("The From header is not a list of mailboxes")
+        return bad_header(f"The {name} header is not a list of mailboxes")
     for address in addresses:
         if not submission.may_send_as(address):
             return sender_refused(f"This user may not send as <{address}>")

@@ -6,14 +6,16 @@ import time
 
 from services.ingress.acceptance import Acceptance
 from services.ingress.authentication import Authentication
+from services.ingress.authenticator import Authenticator
 from services.ingress.context import Context
-from services.ingress.credentials import Authenticator, load_credentials
+from services.ingress.credentials import load_credentials
 from services.ingress.crowding import Crowd, CrowdLimits
 from services.ingress.listener import Listener, bind_all
+from services.ingress.oauth import TokenVerifier, load_keys
 from services.ingress.overload import LoadLimits, Overload
 from services.ingress.patience import PatienceLimits
 from services.ingress.policy import listener_rules
-from services.ingress.renewal import watch_certificate, watch_credentials
+from services.ingress.renewal import watch_certificate, watch_credentials, watch_keys
 from services.ingress.senders import Quotas
 from services.ingress.sessions import Sessions
 from services.ingress.throttle import Throttle
@@ -23,6 +25,7 @@ from shared.content.interface import ContentStore
 from shared.content.store import open_store
 from shared.file_watch import FileWatch
 from shared.open_files import allow_connections
+from shared.settings.accepting import OauthSettings
 from shared.settings.model import Settings
 
 PATIENCE = 0.6
@@ -44,7 +47,8 @@ class Ingress:
         self._watches: list[FileWatch] = []
         if path := ingress.credentials_file:
             users = load_credentials(path)
-            self._authentication = Authentication(Authenticator(users), Throttle())
+            tokens = self._tokens(ingress.oauth) if ingress.oauth else None
+            self._authentication = Authentication(Authenticator(users), Throttle(), tokens)
             self._watches.append(watch_credentials(path, users, self._authentication.renew))
         quotas = Quotas(time.monotonic)
         crowd = Crowd(
@@ -79,6 +83,11 @@ class Ingress:
             for number, listener in enumerate(ingress.listeners)
         ]
 
+    def _tokens(self, settings: OauthSettings) -> TokenVerifier:
+        tokens = TokenVerifier(settings, load_keys(settings.jwks_file))
+        self._watches.append(watch_keys(settings.jwks_file, tokens.renew))
+        return tokens
+
     async def start(self) -> None:
         """Bind every address, then accept. Raises `ConfigError` for one that cannot be had."""
         ingress = self._settings.ingress
@@ -92,7 +101,7 @@ class Ingress:
             self.addresses.append(await listener.start(sock))
 
     def look_again(self) -> None:
-        """Read credentials and certificate although they look the same."""
+        """Read credentials, certificate and keys although they look the same."""
         for watch in self._watches:
             watch.look_now()
 
@@ -121,8 +130,10 @@ def build(settings: Settings, broker: Broker) -> Ingress:
 
 
 def check_files(settings: Settings) -> None:
-    """Raise `ConfigError` for a certificate, key or credentials file that cannot be used."""
+    """Raise `ConfigError` for a file of keys or credentials that cannot be used."""
     if settings.ingress.tls is not None:
         server_context(settings.ingress.tls)
     if settings.ingress.credentials_file is not None:
         load_credentials(settings.ingress.credentials_file)
+    if settings.ingress.oauth is not None:
+        load_keys(settings.ingress.oauth.jwks_file)

@@ -16,7 +16,7 @@ from shared.messages.model import MessageClass
 from shared.settings.accepting import ListenerAuth, ListenerSettings, ListenerTls, LongLines
 from shared.settings.model import Settings
 from shared.settings.values import Network
-from shared.smtp.parameters import MailParameters
+from shared.smtp.parameters import MailParameters, brought_by
 from shared.smtp.paths import ReversePath
 from shared.smtp.server_replies import (
     AUTH_DONE,
@@ -24,6 +24,7 @@ from shared.smtp.server_replies import (
     AUTH_NEEDS_TLS,
     AUTH_NOT_OFFERED,
     AUTH_REQUIRED,
+    BY_TOO_SHORT,
     RELAY_DENIED,
     SENDER_REFUSED,
     TLS_ACTIVE,
@@ -45,6 +46,9 @@ class Senders(Protocol):
 
 MECHANISMS = ("PLAIN", "LOGIN")
 EXTERNAL = "EXTERNAL"
+OAUTHBEARER = "OAUTHBEARER"
+LEAST_BY = 10
+"""Seconds: what may be asked for with BY and mode R at least (RFC 2852). The queues take a part."""
 MOST_ERRORS = 10
 """Unknown commands and broken lines in one session."""
 MOST_IDLE_COMMANDS = 100
@@ -61,6 +65,7 @@ class Rules:
     tls: ListenerTls
     auth: ListenerAuth
     auth_without_tls: bool
+    oauth: bool
     relay_networks: tuple[Network, ...]
     tenant: str
     message_class: MessageClass
@@ -98,6 +103,7 @@ def listener_rules(settings: Settings, listener: ListenerSettings) -> Rules:
         tls=listener.tls,
         auth=listener.auth,
         auth_without_tls=listener.auth_without_tls,
+        oauth=settings.ingress.oauth is not None,
         relay_networks=listener.relay_networks,
         tenant=listener.tenant,
         message_class=listener.message_class,
@@ -140,9 +146,25 @@ def ehlo(rules: Rules, secured: bool, authenticated: bool, certified: bool = Fal
     return hello(rules.hostname, _extensions(rules, secured, authenticated, certified))
 
 
-def mechanisms(certified: bool) -> tuple[str, ...]:
-    """Of AUTH; EXTERNAL for a client whose certificate was verified (RFC 4422, A)."""
-    return (*MECHANISMS, EXTERNAL) if certified else MECHANISMS
+@functools.lru_cache(maxsize=256)
+def parameters(
+    rules: Rules, secured: bool, authenticated: bool, certified: bool = False
+) -> frozenset[str]:
+    """The parameters of MAIL and RCPT that this answer to EHLO permits.
+
+    AUTH is not announced to whom it has let in, and AUTH= stays theirs (RFC 4954, 5).
+    """
+    lines = _extensions(rules, secured, authenticated, certified)
+    return brought_by((*lines, "AUTH") if authenticated else lines)
+
+
+def mechanisms(rules: Rules, secured: bool, certified: bool) -> tuple[str, ...]:
+    """Of AUTH; EXTERNAL for a client whose certificate was verified (RFC 4422, A).
+
+    A token never crosses in the clear (RFC 7628, 4), whatever a listener says of passwords.
+    """
+    tokens = (OAUTHBEARER,) if rules.oauth and secured else ()
+    return (*MECHANISMS, *tokens, EXTERNAL) if certified else (*MECHANISMS, *tokens)
 
 
 def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: bool) -> Iterator[str]:
@@ -151,7 +173,7 @@ def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: boo
     if check_starttls(rules, secured) is None:
         yield "STARTTLS"
     if check_auth(rules, secured, authenticated) is None:
-        yield f"AUTH {' '.join(mechanisms(certified))}"
+        yield f"AUTH {' '.join(mechanisms(rules, secured, certified))}"
     yield "ENHANCEDSTATUSCODES"
     yield "8BITMIME"
     yield "SMTPUTF8"
@@ -159,6 +181,8 @@ def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: boo
     yield "BINARYMIME"
     yield "DSN"
     yield "MT-PRIORITY"
+    if authenticated:
+        yield f"DELIVERBY {LEAST_BY}"
     yield f"LIMITS RCPTMAX={rules.max_recipients} MAILMAX={rules.max_mails_per_session}"
 
 
@@ -202,6 +226,9 @@ def check_mail(
     """Why MAIL is refused. `trusted`: authenticated, or in a network that may relay."""
     if not trusted and rules.auth is ListenerAuth.REQUIRED:
         return AUTH_REQUIRED
+    by = parameters.by
+    if by is not None and by.returns and by.seconds < LEAST_BY:
+        return BY_TOO_SHORT
     return TOO_LARGE if parameters.size > message_limit(rules, user) else None
 
 

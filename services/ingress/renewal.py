@@ -1,4 +1,4 @@
-"""Takes up new credentials and certificates while the process runs.
+"""Takes up new credentials, certificates and keys while the process runs.
 
 A file that cannot be used changes nothing, is logged and counted: whoever could log in still can,
 and the certificate that is shown stays.
@@ -15,6 +15,8 @@ from pathlib import Path
 from cryptography import x509
 
 from services.ingress.credentials import Credential, load_credentials
+from services.ingress.jwk import VerificationKey
+from services.ingress.oauth import load_keys
 from services.ingress.tls import renew_certificate
 from shared import metrics
 from shared.file_watch import PAUSE, FileWatch
@@ -55,6 +57,30 @@ def watch_credentials(
     return FileWatch([path], read, pause=pause)
 
 
+def watch_keys(
+    path: Path, take_up: Callable[[Sequence[VerificationKey]], None], *, pause: float = PAUSE
+) -> FileWatch:
+    """Calls `take_up` with the keys that sign tokens each time their file has changed."""
+    known = [_content(path)]
+
+    async def read() -> None:
+        found = await asyncio.to_thread(_content, path)
+        if found == known[0]:
+            return
+        try:
+            keys = await asyncio.to_thread(load_keys, path)
+        except ConfigError as error:
+            metrics.jwks_reloads.labels("failed").inc()
+            get_logger().error("keys not taken up", error=str(error))
+            return
+        known[0] = found
+        take_up(keys)
+        metrics.jwks_reloads.labels("ok").inc()
+        get_logger().info("keys changed", keys=[key.kid for key in keys])
+
+    return FileWatch([path], read, pause=pause)
+
+
 def watch_certificate(
     settings: TlsSettings, context: ssl.SSLContext, *, pause: float = PAUSE
 ) -> FileWatch:
@@ -77,6 +103,13 @@ def watch_certificate(
         get_logger().info("certificate changed", expires=_tell_expiry(settings))
 
     return FileWatch([settings.certificate, settings.key], read, pause=pause)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _octets(settings: TlsSettings) -> tuple[bytes, ...]:

@@ -16,13 +16,13 @@ from services.ingress.context import Context
 from services.ingress.dialogue import Dialogue, Mode, Transaction
 from services.ingress.exchange import AuthExchange
 from services.ingress.link import Link
+from services.ingress.login import Login
 from services.ingress.patience import Patience
-from services.ingress.policy import EXTERNAL, MOST_AUTH_FAILURES, User, banner, message_limit
+from services.ingress.policy import banner, message_limit
 from services.ingress.tls import certificate_names, description
 from shared.logs import get_logger
 from shared.smtp import server_replies as replies
 from shared.smtp.data import DataFault, DataReader
-from shared.smtp.errors import ProtocolError
 from shared.smtp.lines import LineReader
 from shared.smtp.parameters import Body
 from shared.smtp.server_replies import ServerReply
@@ -62,8 +62,7 @@ class SmtpServer(AuthExchange):
         self._holds = 0
         self._eof = False
         self._progress = 0
-        self._auth_failures = 0
-        self._entered: User | None = None
+        self._login: Login | None = None
         self._place = ""
         self._patience = Patience(context.patience)
         self._task: asyncio.Task[None] | None = None
@@ -111,9 +110,7 @@ class SmtpServer(AuthExchange):
         if self._place:
             self._context.crowd.leave(self._place)
             self._place = ""
-        if self._entered is not None:
-            self._context.quotas.leave(self._entered)
-            self._entered = None
+        self._dialogue.leave()
         if self._task is not None:
             self._task.cancel()
 
@@ -248,6 +245,7 @@ class SmtpServer(AuthExchange):
 
     def _accept(self, transaction: Transaction, result: bytes | DataFault) -> None:
         if isinstance(result, DataFault):
+            self._dialogue.settled(accepted=False)
             self._link.reply(_DATA_FAULTS[result])
             return
         accept = self._context.acceptance.accept
@@ -255,6 +253,7 @@ class SmtpServer(AuthExchange):
         if reply is None:
             self._holds |= _STORING
         else:
+            self._dialogue.settled(accepted=False)
             self._link.reply(reply)
 
     def _note_progress(self, octets: int) -> None:
@@ -266,10 +265,9 @@ class SmtpServer(AuthExchange):
     def _answer(self, reply: ServerReply) -> None:
         """The reply to a content, once custody is settled."""
         self._holds &= ~_STORING
+        self._dialogue.settled(accepted=reply.positive)
         if self._holds & _CLOSED:
             return
-        if reply.positive:
-            self._dialogue.accepted()
         self._link.reply(reply)
         if self._context.sessions.draining:
             self._end(replies.SHUTTING_DOWN)
@@ -345,49 +343,16 @@ class SmtpServer(AuthExchange):
         self._release(_TLS)
 
     async def _run_auth(self, dialogue: Dialogue) -> None:
-        try:
-            reply = await self._auth_reply(dialogue)
-        except ProtocolError as error:
-            reply = error.reply
-        except Exception as error:
-            # Only its kind: the text might hold what the client presented.
-            get_logger().error("authentication not possible", error=type(error).__name__)
-            reply = replies.AUTH_TROUBLE
-        if reply is not None:
-            self._link.reply(reply)
-        if self._auth_failures >= MOST_AUTH_FAILURES:
+        if self._login is None:
+            assert self._context.authentication is not None
+            self._login = Login(self._context.authentication)
+        reply = await self._login.answer(self, dialogue)
+        self._link.reply(reply)
+        if reply.code == 421:
+            self._close()
+        elif self._login.is_over:
             self._end(replies.TOO_MANY_FAILURES)
         self._release(_AUTH)
-
-    async def _auth_reply(self, dialogue: Dialogue) -> ServerReply | None:
-        """The reply to an exchange; None if it failed on the way and that was answered."""
-        authentication = self._context.authentication
-        assert authentication is not None
-        arguments, dialogue.auth_argument = dialogue.auth_argument, ()
-        if arguments[0] == EXTERNAL:
-            username = await self.external(arguments)
-            names = dialogue.certificate_names
-            user = authentication.by_certificate(names, username, dialogue.address)
-        else:
-            presented = await self.exchange(arguments)
-            if presented is None:
-                return None
-            login, password = presented.login, presented.password
-            user = await authentication.decide(login, password, dialogue.address)
-        if user is None:
-            self._auth_failures += 1
-            return replies.AUTH_FAILED
-        if self._entered is not None:  # before STARTTLS
-            self._context.quotas.leave(self._entered)
-            self._entered = None
-        if not self._context.quotas.enter(user):
-            return replies.TOO_MANY_OF_USER
-        if self._holds & _CLOSED:  # the client left meanwhile
-            self._context.quotas.leave(user)
-            return None
-        self._entered = user
-        dialogue.authenticated(user)
-        return replies.AUTH_OK
 
 
 def _address(peername: tuple[Any, ...] | None) -> str:

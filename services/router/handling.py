@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from services.router.held import Held
 from services.router.left_over import LeftOvers
-from services.router.routing import MALFORMED, Way, domain_of, given_up
+from services.router.routing import MALFORMED, TOO_LATE, Way, domain_of, given_up
 from services.router.splitting import Split, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
 from services.router.ways import Ways
@@ -137,6 +137,9 @@ class Router:
             self._reject(delivery, ParkReason.UNDECODABLE, "neither mail nor job")
 
     def _find_ways(self, delivery: Delivery, parent: DeliveryJob) -> None:
+        if parent.deliver_by is not None and self._successors.is_overdue(parent):
+            self._route(delivery, parent, [TOO_LATE] * len(parent.recipients))
+            return
         ways: list[Way | None] = []
         unknown: dict[str, list[int]] = {}
         for number, recipient in enumerate(parent.recipients):
@@ -174,6 +177,8 @@ class Router:
         parts = split(parent, ways)
         if parts.postponed and self._successors.is_late(parent):
             parts = split(parent, [given_up(way) for way in ways])
+        elif parts.postponed:
+            self._successors.tell_of_delays(parts)
         if not parts.needs_content:
             self._forward_parts(delivery, parent, parts, b"")
         elif parent.content.blob:

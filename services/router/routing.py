@@ -22,6 +22,7 @@ from shared.dns.answers import (
     NoSuchDomain,
     NullMx,
 )
+from shared.mail.deadline import OVERDUE
 from shared.messages.model import MailExchanger
 from shared.settings.model import RouteSettings, Settings
 from shared.settings.shaping import OTHER_PROVIDER
@@ -84,6 +85,7 @@ NO_SUCH_DOMAIN = Undeliverable(Reply(550, "5.1.2", "Domain does not exist"), "ad
 NO_ADDRESS = Undeliverable(Reply(550, "5.4.4", "Domain has no mail exchanger and no address"),
                            "routing")  # fmt: skip
 NULL_MX = Undeliverable(Reply(556, "5.1.10", "Domain accepts no mail (null MX)"), "address")
+TOO_LATE = Undeliverable(OVERDUE, "expired")
 LOOP = Undeliverable(Reply(554, "5.4.6", "Mail for this domain would loop back to us"), "routing")
 
 

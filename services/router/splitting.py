@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from services.router.routing import Postponed, Route, Undeliverable, Way
+from shared.mail.delays import Waiting, tell_of_delay
 from shared.messages.ids import job_id
 from shared.messages.model import AcceptedMail, DeliveryJob, Recipient
 from shared.smtp.replies import Reply
@@ -25,18 +26,19 @@ class Split:
     """What becomes of the recipients of one message.
 
     `failures` are reported by a notification; those of the null reverse-path go into `parked`,
-    which waits for a person and keeps its share of the blob.
+    which waits for a person and keeps its share of the blob. Of `delayed` the sender is told.
     """
 
     jobs: list[DeliveryJob] = field(default_factory=list)
     postponed: list[tuple[DeliveryJob, Reply]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     parked: DeliveryJob | None = None
+    delayed: Waiting = ()
 
     @property
     def needs_content(self) -> bool:
         """Whether a notification will quote the mail."""
-        return bool(self.failures) and self.parked is None
+        return bool((self.failures and self.parked is None) or self.delayed)
 
 
 def first_job(mail: AcceptedMail) -> DeliveryJob:
@@ -56,6 +58,8 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
         smtputf8=mail.smtputf8,
         dsn=mail.dsn,
         binary=mail.binary,
+        deliver_by=mail.deliver_by,
+        schema=mail.schema,
     )
 
 
@@ -90,6 +94,15 @@ def split(parent: DeliveryJob, ways: Sequence[Way]) -> Split:
         failed = tuple(recipient for recipient, _ in result.failures)
         result.parked = _job(parent, NOWHERE, 0, failed, parts)
     return result
+
+
+def tell_of_delays(parts: Split, now: float, notice_ms: int) -> None:
+    """Note whom of `postponed` the sender is to be told now (see `shared.mail.delays`)."""
+    for number, (job, reply) in enumerate(parts.postponed):
+        waiting = [(recipient, reply) for recipient in job.recipients]
+        job, told = tell_of_delay(job, waiting, now, notice_ms)
+        parts.postponed[number] = job, reply
+        parts.delayed += told
 
 
 def _job(

@@ -13,12 +13,13 @@ from functools import partial
 import msgspec
 
 from services.router.routing import Undeliverable
-from services.router.splitting import Failure, Split
+from services.router.splitting import Failure, Split, tell_of_delays
 from shared import metrics
 from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
-from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.broker.topology import ACCEPTED, DUE, PARKED, WAIT_STEPS_MS
 from shared.logs import clip, log_event
+from shared.mail.deadline import is_overdue, wait_before
 from shared.mail.dsn import Action, Report, ReportedMail, notification
 from shared.mail.notify import wants
 from shared.mail.schedule import is_expired, next_delay_ms
@@ -36,7 +37,7 @@ from shared.smtp.replies import Reply
 STORE_DOWN = Reply(451, "4.3.0", "The content store does not answer")
 
 _count_routed = metrics.routed_jobs.inc
-_count_dsn = metrics.dsns.labels("failed").inc
+_dsns = {action: metrics.dsns.labels(action).inc for action in metrics.DSN_ACTIONS}
 _count_parked = metrics.parked_messages.labels(ParkReason.DSN_FAILED.value).inc
 
 
@@ -47,14 +48,20 @@ class SuccessorSettings:
     hostname: str
     schedule: tuple[int, ...]
     max_age_ms: int
+    notice_ms: int
     providers: frozenset[str]
 
     @classmethod
     def of(cls, settings: Settings) -> SuccessorSettings:
         """Taken from the whole configuration."""
         delivery = settings.delivery
-        providers = frozenset(provider_names(settings.providers))
-        return cls(settings.hostname, delivery.retry_schedule, delivery.max_age, providers)
+        return cls(
+            settings.hostname,
+            delivery.retry_schedule,
+            delivery.max_age,
+            delivery.delay_notice,
+            frozenset(provider_names(settings.providers)),
+        )
 
 
 @dataclass(slots=True)
@@ -95,6 +102,14 @@ class Successors:
         attempts = parent.attempt + 1
         return is_expired(parent.accepted_at, self._clock(), self._settings.max_age_ms, attempts)
 
+    def is_overdue(self, parent: DeliveryJob) -> bool:
+        """Whether no attempt may be made any more (RFC 2852)."""
+        return is_overdue(parent.deliver_by, self._clock())
+
+    def tell_of_delays(self, parts: Split) -> None:
+        """Note who is told now that it takes long."""
+        tell_of_delays(parts, self._clock(), self._settings.notice_ms)
+
     def plan(self, parent: DeliveryJob, parts: Split, content: bytes, queue: str) -> Plan:
         """Everything that follows from one message, which came from `queue`.
 
@@ -109,8 +124,8 @@ class Successors:
             self._wait(plan, later, later.attempt, reply, now)
         if parts.parked is not None:
             _park(plan, parts.parked, parts.failures, queue, now)
-        elif parts.failures:
-            self._notify(plan, parent, parts.failures, content, now)
+        elif parts.failures or parts.delayed:
+            self._notify(plan, parent, parts, content, now)
         for recipient, failure in parts.failures:
             self._give_up(plan, parent, recipient, failure, now)
         plan.ended = not (parts.jobs or parts.postponed or parts.parked)
@@ -139,24 +154,23 @@ class Successors:
 
     def _wait(self, plan: Plan, job: DeliveryJob, attempt: int, reply: Reply, now: float) -> None:
         reason = "store" if reply is STORE_DOWN else "dns"
-        delay = next_delay_ms(self._settings.schedule, attempt)
+        schedule = self._settings.schedule
+        delay = next_delay_ms(schedule, attempt)
+        delay = wait_before(job.deliver_by, delay, now, (*schedule, *WAIT_STEPS_MS))
         plan.messages.append(Outgoing(DUE, encode(job), job.id, delay_ms=delay))
         plan.counts.append(metrics.retries.labels(format_duration(delay), reason).inc)
         plan.events.append(_event("deferred", job, job.recipients, reply, now))
 
     def _notify(
-        self,
-        plan: Plan,
-        parent: DeliveryJob,
-        failures: Sequence[Failure],
-        content: bytes,
-        now: float,
+        self, plan: Plan, parent: DeliveryJob, parts: Split, content: bytes, now: float
     ) -> None:
+        until = parent.accepted_at + self._settings.max_age_ms / 1000
         reports = [
             Report(recipient, Action.FAILED, failure.reply)
-            for recipient, failure in failures
+            for recipient, failure in parts.failures
             if wants(recipient, Notify.FAILURE)
         ]
+        reports += [Report(who, Action.DELAYED, reply, until) for who, reply in parts.delayed]
         if not reports:
             return
         dsn = notification(
@@ -168,7 +182,7 @@ class Successors:
             reports=reports,
         )
         plan.messages.append(Outgoing(ACCEPTED, encode(dsn), dsn.id))
-        plan.counts.append(_count_dsn)
+        plan.counts += [_dsns[action] for action in {report.action.value for report in reports}]
         plan.events.append(Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id))
 
     def _give_up(

@@ -19,6 +19,7 @@ from shared.mail.headers import header_section
 from shared.messages.model import (
     AcceptedMail,
     Content,
+    DeliverBy,
     DeliveryJob,
     DsnWishes,
     MessageClass,
@@ -70,7 +71,7 @@ send it again: it will be tried further. The last reply is quoted for each.
 """,
     Action.RELAYED: """\
 Your message was handed over for the recipients below, to a mail system that
-does not notify of what follows.
+may not notify you of what follows.
 """,
 }
 
@@ -97,6 +98,7 @@ class ReportedMail:
     smtputf8: bool
     content: bytes
     dsn: DsnWishes | None = None
+    deliver_by: DeliverBy | None = None
 
     @classmethod
     def of(cls, job: DeliveryJob, content: bytes) -> ReportedMail:
@@ -110,6 +112,7 @@ class ReportedMail:
             job.smtputf8,
             content,
             job.dsn,
+            job.deliver_by,
         )
 
 
@@ -205,6 +208,8 @@ def _status(hostname: str, mail: ReportedMail, reports: Sequence[Report]) -> byt
     lines = [f"Reporting-MTA: dns; {hostname}", f"Arrival-Date: {formatdate(mail.accepted_at)}"]
     if mail.dsn is not None and mail.dsn.envid:
         lines.insert(0, f"Original-Envelope-Id: {_decoded(mail.dsn.envid)}")
+    if mail.deliver_by is not None:  # RFC 2852, 5
+        lines.append(f"Deliver-By-Date: {formatdate(mail.deliver_by.deadline)}")
     for report in reports:
         recipient, reply = report.recipient, report.reply
         lines.append("")

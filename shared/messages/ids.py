@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
+
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
+_PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
+_SHIFTS = range(120, -1, -10)
 
 
 def mail_id(milliseconds: int, entropy: bytes) -> str:
@@ -11,8 +14,8 @@ def mail_id(milliseconds: int, entropy: bytes) -> str:
 
     `milliseconds` since the epoch; `entropy` is 10 random octets.
     """
-    raw = milliseconds.to_bytes(6, "big") + entropy
-    return base64.b32hexencode(raw)[:26].decode("ascii")
+    bits = int.from_bytes(milliseconds.to_bytes(6, "big") + entropy, "big") << 2
+    return "".join([_PAIRS[bits >> shift & 1023] for shift in _SHIFTS])
 
 
 def job_id(parent: str, destination: str, chunk: int, *addresses: str) -> str:

@@ -1,8 +1,9 @@
 """What travels through the queues: accepted mail and delivery jobs, as frozen Structs.
 
 Fields are only ever added, each with a default, so that old and new processes read each other's
-messages while a new version is rolled out. A change that an old process could not ignore raises
-`SCHEMA`; the old process then parks what it cannot read.
+messages while a new version is rolled out. What equals its default is left out, so a default is for
+ever. A change that an old process could not ignore raises `SCHEMA`, for the messages that make use
+of it; the old process then parks what it cannot read.
 """
 
 from __future__ import annotations
@@ -12,8 +13,13 @@ from fractions import Fraction
 
 import msgspec
 
-SCHEMA = 1
-"""The newest schema version this code reads and the one it writes."""
+PLAIN = 1
+"""The schema version that every release reads."""
+DEMANDING = 2
+"""That of a message with `binary` or `deliver_by`, which must not be overlooked: a binary content
+would go out as lines, and what was to be returned in time would be tried for days."""
+SCHEMA = 2
+"""The newest schema version this code reads."""
 
 EMPTY = memoryview(b"")
 
@@ -60,6 +66,19 @@ class DsnWishes(msgspec.Struct, frozen=True, omit_defaults=True):
     told_of_delay: bool = False
 
 
+class DeliverBy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The parameter BY of MAIL (RFC 2852). `deadline` is in seconds since the epoch.
+
+    `returns`: mode R, no attempt is made after it; else mode N, the sender is told of a delay.
+    `traced`: he is told whenever the mail was relayed. `told`: he was told that it is late.
+    """
+
+    deadline: float
+    returns: bool = False
+    traced: bool = False
+    told: bool = False
+
+
 class MailExchanger(msgspec.Struct, frozen=True):
     """A host to try; lower preference first, equal ones in random order (RFC 5321, 5.1).
 
@@ -71,7 +90,9 @@ class MailExchanger(msgspec.Struct, frozen=True):
     port: int = 0
 
 
-class AcceptedMail(msgspec.Struct, frozen=True, tag="accepted", tag_field="type"):
+class AcceptedMail(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag="accepted", tag_field="type"
+):
     """One SMTP transaction that was answered 250: every recipient, one broker message.
 
     `accepted_at` is seconds since the epoch. An empty `reverse_path` is the null reverse-path.
@@ -90,10 +111,11 @@ class AcceptedMail(msgspec.Struct, frozen=True, tag="accepted", tag_field="type"
     smtputf8: bool = False
     dsn: DsnWishes | None = None
     binary: bool = False
-    schema: int = SCHEMA
+    deliver_by: DeliverBy | None = None
+    schema: int = PLAIN
 
 
-class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
+class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", tag_field="type"):
     """Recipients of one accepted mail that go to one destination.
 
     `id` derives from the mail's id, the destination and the chunk, so a redelivered predecessor
@@ -125,7 +147,8 @@ class DeliveryJob(msgspec.Struct, frozen=True, tag="job", tag_field="type"):
     smtputf8: bool = False
     dsn: DsnWishes | None = None
     binary: bool = False
-    schema: int = SCHEMA
+    deliver_by: DeliverBy | None = None
+    schema: int = PLAIN
 
     @property
     def blob_share(self) -> Fraction:
@@ -151,4 +174,4 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", omit_def
     reason: str = ""
     attempt: int = 0
     queue_seconds: float = 0.0
-    schema: int = SCHEMA
+    schema: int = PLAIN

@@ -11,11 +11,13 @@ from shared.smtp.replies import Reply
 class Delivered:
     """The next hop took responsibility: 250 after the final dot.
 
-    With `told` it was asked to notify as the sender wishes, and said that it can (RFC 3461).
+    With `told` it was asked to notify as the sender wishes, and said that it can (RFC 3461); with
+    `timed` likewise to deliver in time (RFC 2852).
     """
 
     reply: Reply
     told: bool = False
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

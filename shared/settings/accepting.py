@@ -96,6 +96,50 @@ class TlsSettings(Section):
     )
 
 
+class TokenAlgorithm(StrEnum):
+    """How a token may be signed (RFC 7518, 3.1; RFC 8037): with a public key, always."""
+
+    RS256 = "RS256"
+    RS384 = "RS384"
+    RS512 = "RS512"
+    PS256 = "PS256"
+    PS384 = "PS384"
+    PS512 = "PS512"
+    ES256 = "ES256"
+    ES384 = "ES384"
+    ES512 = "ES512"
+    EDDSA = "EdDSA"
+
+
+class OauthSettings(Section):
+    """AUTH OAUTHBEARER (RFC 7628): signed tokens (JWT) of one issuer, always under TLS.
+
+    The user whom a token names must be in the credentials file, with `oauth: true`.
+    """
+
+    issuer: Annotated[str, Field(min_length=1)] = Field(description="The claim `iss`, exactly.")
+    audience: Annotated[tuple[str, ...], CommaList, AtLeastOne] = Field(
+        description="The claim `aud` must have one of these."
+    )
+    jwks_file: Path = Field(
+        description="JSON Web Key Set with the public keys of the issuer. It is read again when it "
+        "changes."
+    )
+    algorithms: Annotated[tuple[TokenAlgorithm, ...], CommaList, AtLeastOne] = Field(
+        (TokenAlgorithm.RS256, TokenAlgorithm.ES256, TokenAlgorithm.EDDSA),
+        description="Signatures that are taken.",
+    )
+    username_claim: Annotated[str, Field(min_length=1)] = Field(
+        "sub", description="The claim that names the user."
+    )
+    tenant_claim: str = Field(
+        "", description="The claim that names the tenant; empty: that of the credentials file."
+    )
+    clock_skew: Duration = Field(
+        parse_duration_ms("60s"), description="So much the issuer's clock may differ from ours."
+    )
+
+
 class IngressSettings(Section):
     """Acceptance of mail over SMTP."""
 
@@ -120,6 +164,7 @@ class IngressSettings(Section):
     credentials_file: Path | None = Field(
         None, description="YAML list of users with argon2 hashes (`postroad hash-password`)."
     )
+    oauth: OauthSettings | None = Field(None, description="For AUTH OAUTHBEARER.")
     max_message_bytes: Annotated[int, Field(ge=1024)] = Field(
         26_214_400,
         json_schema_extra=in_units("octets"),
@@ -193,4 +238,6 @@ class IngressSettings(Section):
                 raise ValueError(
                     f"listeners.{number}.auth is {listener.auth}: give ingress.credentials_file"
                 )
+        if self.oauth is not None and self.credentials_file is None:
+            raise ValueError("oauth needs users: give ingress.credentials_file")
         return self

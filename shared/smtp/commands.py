@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from shared.smtp.errors import ProtocolError
 from shared.smtp.parameters import (
     MailParameters,
@@ -29,26 +31,31 @@ from shared.smtp.server_replies import (
 )
 
 
-def parse_mail(argument: bytes) -> tuple[ReversePath, MailParameters]:
-    """What follows `MAIL `. Raises `ProtocolError`."""
+def parse_mail(argument: bytes, announced: Collection[str]) -> tuple[ReversePath, MailParameters]:
+    """What follows `MAIL `, where these parameters were `announced`. Raises `ProtocolError`."""
     # No blank may stand beside the colon (RFC 5321, 3.3).
     if argument[:5].upper() != b"FROM:":
         raise ProtocolError(MAIL_SYNTAX)
     path, rest = parse_reverse_path(_text(argument[5:], REVERSE_PATH_SYNTAX))
     _check_separated(rest)
-    parameters = parse_mail_parameters(rest)
+    parameters = parse_mail_parameters(rest, announced)
     if not (parameters.smtputf8 or argument.isascii()):
         raise ProtocolError(ADDRESS_NEEDS_SMTPUTF8)
     return path, parameters
 
 
-def parse_rcpt(argument: bytes, smtputf8: bool) -> tuple[ForwardPath, RecipientParameters]:
-    """What follows `RCPT `, in a transaction with SMTPUTF8 or not. Raises `ProtocolError`."""
+def parse_rcpt(
+    argument: bytes, announced: Collection[str], smtputf8: bool
+) -> tuple[ForwardPath, RecipientParameters]:
+    """What follows `RCPT `, in a transaction with SMTPUTF8 or not. Raises `ProtocolError`.
+
+    `announced` are the parameters that may be used.
+    """
     if argument[:3].upper() != b"TO:":
         raise ProtocolError(RCPT_SYNTAX)
     path, rest = parse_forward_path(_text(argument[3:], FORWARD_PATH_SYNTAX))
     _check_separated(rest)
-    parameters = parse_recipient_parameters(rest)
+    parameters = parse_recipient_parameters(rest, announced)
     if not (smtputf8 or argument.isascii()):
         raise ProtocolError(ADDRESS_NEEDS_SMTPUTF8)
     return path, parameters

@@ -7,7 +7,7 @@ of single parameters are in one table, so that an extension is one entry more.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 
 import msgspec
@@ -20,7 +20,8 @@ _PARAMETER = re.compile(
     "([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\u00a0-\U0010ffff]++))?",
 )
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870, 3
-_PRIORITY = re.compile(r"-?[0-9]")  # RFC 6710, 4.1
+_PRIORITY = re.compile(r"-?[1-9]|0")  # RFC 6710, 6: priority-value
+_BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)  # RFC 2852, 2
 _ORCPT = re.compile(r"([A-Za-z0-9-]{1,40});(.+)")
 LONGEST_ENVID = 100
 LONGEST_ORCPT = 500
@@ -46,10 +47,18 @@ class Notify(StrEnum):
 NEVER = "NEVER"
 
 
+class By(msgspec.Struct, frozen=True):
+    """BY of MAIL (RFC 2852): within how many seconds, and what if not (see `DeliverBy`)."""
+
+    seconds: int
+    returns: bool = False
+    traced: bool = False
+
+
 class MailParameters(msgspec.Struct, frozen=True):
     """What may follow the reverse-path. `size` is in octets, 0 if not given.
 
-    `ret` and `envid` are those of RFC 3461, `priority` is that of RFC 6710.
+    `ret` and `envid` are those of RFC 3461, `priority` is that of RFC 6710, `by` that of RFC 2852.
     """
 
     size: int = 0
@@ -58,6 +67,7 @@ class MailParameters(msgspec.Struct, frozen=True):
     ret: str = ""
     envid: str = ""
     priority: int = 0
+    by: By | None = None
 
 
 class RecipientParameters(msgspec.Struct, frozen=True):
@@ -87,31 +97,30 @@ def split_parameters(text: str) -> dict[str, str | None]:
     return parameters
 
 
-def parse_mail_parameters(text: str) -> MailParameters:
-    """The parameters of MAIL. Raises `ProtocolError`."""
+def parse_mail_parameters(text: str, announced: Collection[str]) -> MailParameters:
+    """The parameters of MAIL, of those that were `announced`. Raises `ProtocolError`."""
     if not text:
         return NO_MAIL_PARAMETERS
     fields: dict[str, object] = {}
     for keyword, value in split_parameters(text).items():
         read = _MAIL_READERS.get(keyword)
-        if read is None:
+        if read is None or keyword not in announced:
             raise ProtocolError(UNKNOWN_PARAMETER)
         fields |= read(value)
     return msgspec.structs.replace(NO_MAIL_PARAMETERS, **fields)
 
 
-def parse_recipient_parameters(text: str) -> RecipientParameters:
-    """The parameters of RCPT. Raises `ProtocolError`."""
+def parse_recipient_parameters(text: str, announced: Collection[str]) -> RecipientParameters:
+    """The parameters of RCPT, of those that were `announced`. Raises `ProtocolError`."""
     if not text:
         return NO_RECIPIENT_PARAMETERS
     fields: dict[str, str] = {}
     for keyword, value in split_parameters(text).items():
-        if keyword == "NOTIFY":
-            fields["notify"] = _notify(value or "")
-        elif keyword == "ORCPT":
-            fields["orcpt"] = _orcpt(value or "")
-        else:
+        read = _RECIPIENT_READERS.get(keyword)
+        if read is None or keyword not in announced:
             raise ProtocolError(UNKNOWN_PARAMETER)
+        field, reader = read
+        fields[field] = reader(value or "")
     return RecipientParameters(**fields)
 
 
@@ -180,6 +189,16 @@ def _priority(value: str | None) -> dict[str, object]:
     return {"priority": int(value)}
 
 
+def _by(value: str | None) -> dict[str, object]:
+    match = _BY.fullmatch(value or "")
+    if match is None:
+        raise ProtocolError(PARAMETER_SYNTAX)
+    by = By(int(match[1]), match[2] in "Rr", bool(match[3]))
+    if by.returns and by.seconds <= 0:
+        raise ProtocolError(PARAMETER_SYNTAX)
+    return {"by": by}
+
+
 _MAIL_READERS: dict[str, Callable[[str | None], dict[str, object]]] = {
     "SIZE": _size,
     "BODY": _body,
@@ -188,4 +207,25 @@ _MAIL_READERS: dict[str, Callable[[str | None], dict[str, object]]] = {
     "RET": _ret,
     "ENVID": _envid,
     "MT-PRIORITY": _priority,
+    "BY": _by,
 }
+_RECIPIENT_READERS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "NOTIFY": ("notify", _notify),
+    "ORCPT": ("orcpt", _orcpt),
+}
+_BROUGHT_BY = {
+    "SIZE": ("SIZE",),
+    "8BITMIME": ("BODY",),
+    "SMTPUTF8": ("SMTPUTF8",),
+    "AUTH": ("AUTH",),
+    "DSN": ("RET", "ENVID", "NOTIFY", "ORCPT"),
+    "MT-PRIORITY": ("MT-PRIORITY",),
+    "DELIVERBY": ("BY",),
+}
+ALL_PARAMETERS = frozenset((*_MAIL_READERS, *_RECIPIENT_READERS))
+
+
+def brought_by(extensions: Iterable[str]) -> frozenset[str]:
+    """The parameters that these EHLO lines permit (RFC 5321, 2.2.1): nothing else may be used."""
+    keywords = (line.partition(" ")[0] for line in extensions)
+    return frozenset(name for each in keywords for name in _BROUGHT_BY.get(each, ()))

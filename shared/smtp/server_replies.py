@@ -76,6 +76,8 @@ HELP = ServerReply(214, "2.0.0", "See RFC 5321")
 UNKNOWN_PARAMETER = _syntax(555, "5.5.4", "Parameter not recognized")  # RFC 5321, 4.1.1.11
 PARAMETER_SYNTAX = _syntax(501, "5.5.4", "Syntax error in parameters")
 
+BY_TOO_SHORT = _syntax(555, "5.5.4", "BY is less than DELIVERBY announced")  # RFC 2852, 2
+
 # MAIL and RCPT
 
 SENDER_OK = ServerReply(250, "2.1.0", "Ok")
@@ -137,11 +139,20 @@ AUTH_REQUIRED = ServerReply(530, "5.7.0", "Authentication required", "auth")
 AUTH_DONE = _syntax(503, "5.5.1", "Already authenticated")
 AUTH_IN_TRANSACTION = _syntax(503, "5.5.1", "Not during a transaction")
 AUTH_SYNTAX = _syntax(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
+AUTH_RESPONSE = _syntax(501, "5.5.2", "The response cannot be decoded")  # RFC 4954, 4
 AUTH_CANCELLED = _syntax(501, "5.7.0", "Authentication cancelled")  # RFC 4954, 4
 AUTH_MECHANISM = _syntax(504, "5.5.4", "Mechanism not recognized")
 AUTH_LINE_TOO_LONG = _syntax(500, "5.5.6", "Authentication exchange line is too long")
 AUTH_OK = ServerReply(235, "2.7.0", "Authentication succeeded")
 AUTH_FAILED = ServerReply(535, "5.7.8", "Authentication credentials invalid", "auth")
+AUTH_DEFERRED = ServerReply(
+    454, "4.7.0", "Too many failed authentications, try again later", "auth"
+)
+AUTH_BUSY = ServerReply(454, "4.7.0", "Too many authentications at once, try again later", "load")
 TOO_MANY_OF_USER = ServerReply(454, "4.7.0", "The user has too many sessions", "quota")
 AUTH_TROUBLE = ServerReply(454, "4.7.0", "Temporary authentication failure", "ours")
 TOO_MANY_FAILURES = ServerReply(421, "4.7.0", "Too many failed authentications", "auth")
+TOO_MANY_GUESSES = ServerReply(
+    421, "4.7.0", "Too many failed authentications from your network, try again later", "auth"
+)
+USER_CHANGED = ServerReply(421, "4.7.0", "The user has changed, authenticate anew", "auth")

@@ -27,7 +27,6 @@ from tests.support.rabbitmq import RabbitMqMissing, RabbitNode, skip_or_fail
 
 EMPTY = {
     "rabbitmq_": "needs RabbitMQ: see the test of its exporter",
-    "postroad_ingress_auth_total": "comes with the change that counts logins",
 }
 """Parts of expressions that give no answer here."""
 ZERO = {
@@ -40,6 +39,7 @@ ZERO = {
     "- sum by (lane) (clamp_max(": "every partition was served all the time",
     "postroad_credentials_reloads_total": "there are no users",
     "postroad_certificate_reloads_total": "the certificate did not change",
+    "postroad_jwks_reloads_total": "there are no issuers of tokens",
     "postroad_dropped_log_lines_total": "the disk took every line",
     "postroad_ignored_heartbeats_total": "all workers are of one version",
 }

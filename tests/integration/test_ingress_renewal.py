@@ -119,3 +119,40 @@ async def test_a_running_ingress_knows_new_users_and_forgets_old_ones(tmp_path: 
         await asyncio.to_thread(login, "bo", "two")
         with pytest.raises(smtplib.SMTPAuthenticationError):
             await asyncio.to_thread(login, "al", "one")
+
+
+async def test_an_open_session_ends_when_its_user_has_changed(tmp_path: Path) -> None:
+    path = write_users(tmp_path, [AL, BO])
+    kept = path.read_text().split("- ")[2]
+    listener = {**OPEN, "auth": "required", "auth_without_tls": True}
+    settings = ingress_settings(tmp_path, listener, credentials_file=str(path))
+
+    def login(name: str, password: str) -> smtplib.SMTP:
+        client = smtplib.SMTP("127.0.0.1", ingress.port, timeout=10)
+        client.login(name, password)
+        assert client.mail("a@b.test")[0] == 250
+        return client
+
+    async with running_ingress(tmp_path, settings) as ingress:
+        al = await asyncio.to_thread(login, "al", "one")
+        bo = await asyncio.to_thread(login, "bo", "two")
+        renewed = reloads("credentials", "ok")
+        write_users(tmp_path, [{**AL, "messages_per_hour": 1}])
+        path.write_text(path.read_text() + "- " + kept)
+        ingress.service.look_again()
+        await until(lambda: reloads("credentials", "ok") > renewed)
+
+        def go_on() -> None:
+            with al, bo:
+                # The transaction that had begun may end; the next one needs a new login.
+                assert al.docmd("RCPT TO:<c@d.test>")[0] == 250
+                assert al.docmd("RSET")[0] == 250
+                answer = al.docmd("MAIL FROM:<a@b.test>")
+                assert answer == (421, b"4.7.0 The user has changed, authenticate anew")
+                assert al.file is not None
+                assert al.file.read() == b""
+                assert bo.docmd("RSET")[0] == 250
+                assert bo.docmd("MAIL FROM:<a@b.test>")[0] == 250
+                al.close()
+
+        await asyncio.to_thread(go_on)

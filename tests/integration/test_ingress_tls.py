@@ -16,15 +16,24 @@ import argon2
 import pytest
 import trustme
 import yaml
+from prometheus_client import REGISTRY
 
+from services.ingress import passwords
 from services.ingress.server import SmtpServer
+from services.ingress.throttle import MOST_OF_PLACE
 from shared.logs import configure_logging
 from shared.settings.model import LoggingSettings
 from tests.support.ingress import RunningIngress, ingress_settings, running_ingress
 
 TIMEOUT = 10.0
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-PLAIN = base64.b64encode(b"\0alice\0secret").decode()
+
+
+def b64(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
+
+
+PLAIN = b64(b"\0alice\0secret")
 
 
 @dataclass(frozen=True)
@@ -139,9 +148,9 @@ async def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
 
 
 def be_quick(ingress: RunningIngress) -> None:
-    """Let answers to wrong passwords wait for milliseconds instead of seconds."""
+    """Let no answer to a wrong password wait."""
     assert ingress.service._authentication is not None
-    ingress.service._authentication._throttle._first_delay = 0.001
+    ingress.service._authentication._throttle._first_delay = 0.0
 
 
 class Wire:
@@ -249,6 +258,10 @@ async def test_auth_without_tls_where_the_listener_allows_it(in_the_clear: Runni
         (["AUTH PLAIN !!"], ["501 5.5.2"]),
         (["AUTH PLAIN ="], ["501 5.5.2"]),
         (["AUTH PLAIN AGFsaWNl"], ["501 5.5.2"]),
+        (["AUTH PLAIN " + b64(b"\0\0secret")], ["501 5.5.2"]),
+        (["AUTH PLAIN " + b64(b"\0alice\0secret\0")], ["501 5.5.2"]),
+        (["AUTH PLAIN " + b64(b"boss\0alice\0secret")], ["535 5.7.8"]),
+        (["AUTH PLAIN " + b64(b"alice\0alice\0secret")], ["235 2.7.0"]),
         (["AUTH LOGIN", "YWxpY2U=", "*"], ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "501 5.7.0"]),
         (["AUTH LOGIN YWxpY2U=", "c2VjcmV0"], ["334 UGFzc3dvcmQ6", "235 2.7.0"]),
         (["AUTH PLAIN", "x" * 13_000], ["334", "500 5.5.6"]),
@@ -278,6 +291,56 @@ async def test_failures_are_slower_each_time_and_end_the_session(
             assert (await wire.ask("AUTH PLAIN " + wrong)).startswith("535 5.7.8")
         assert (await wire.line()).startswith("421 4.7.0")
         assert await wire.reader.read() == b""
+
+
+def counted(mechanism: str, result: str) -> float:
+    labels = {"mechanism": mechanism, "result": result}
+    return REGISTRY.get_sample_value("postroad_ingress_auth_total", labels) or 0.0
+
+
+async def test_a_place_that_guesses_over_many_sessions_is_sent_away(
+    in_the_clear: RunningIngress,
+) -> None:
+    be_quick(in_the_clear)
+    wrong, throttled = counted("PLAIN", "wrong"), counted("PLAIN", "throttled")
+    for session in range(MOST_OF_PLACE // 5):
+        async with Wire(in_the_clear.port) as wire:
+            await wire.ask("EHLO client.example")
+            for guess in range(5):
+                name = f"user{session}.{guess}"
+                answer = await wire.ask("AUTH PLAIN " + b64(f"\0{name}\0x".encode()))
+                assert answer.startswith("535 5.7.8")
+    async with Wire(in_the_clear.port) as wire:
+        await wire.ask("EHLO client.example")
+        assert (await wire.ask("AUTH PLAIN " + PLAIN)).startswith("421 4.7.0 Too many failed")
+        assert await wire.reader.read() == b""
+    assert counted("PLAIN", "wrong") == wrong + MOST_OF_PLACE
+    assert counted("PLAIN", "throttled") == throttled + 1
+
+
+async def test_too_many_checks_at_once_are_put_off(
+    in_the_clear: RunningIngress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = counted("PLAIN", "busy")
+    monkeypatch.setattr(passwords, "MOST_OF_PLACE", 0)
+    async with Wire(in_the_clear.port) as wire:
+        await wire.ask("EHLO client.example")
+        assert (await wire.ask("AUTH PLAIN " + PLAIN)).startswith("454 4.7.0")
+        monkeypatch.undo()
+        assert (await wire.ask("AUTH PLAIN " + PLAIN)).startswith("235")
+    assert counted("PLAIN", "busy") == busy + 1
+
+
+async def test_what_is_refused_before_an_exchange_is_counted_too(
+    submission: RunningIngress,
+) -> None:
+    unencrypted = counted("LOGIN", "unencrypted"), counted("other", "unencrypted")
+    async with Wire(submission.port) as wire:
+        await wire.ask("EHLO client.example")
+        assert (await wire.ask("AUTH login")).startswith("538")
+        assert (await wire.ask("AUTH GSSAPI")).startswith("538")
+    assert counted("LOGIN", "unencrypted") == unencrypted[0] + 1
+    assert counted("other", "unencrypted") == unencrypted[1] + 1
 
 
 async def test_a_client_may_vanish_in_the_middle_of_auth(in_the_clear: RunningIngress) -> None:

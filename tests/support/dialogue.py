@@ -12,6 +12,7 @@ A file is one rule. Its lines:
     closed                                 the server closes
     broker: block | unblock | refuse | resume
     users: [{username: al, password: pw}]  the credentials file, likewise; AUTH needs no TLS
+    hello: client.example                  the client says EHLO, and the server agrees
     login: al pw                           the client authenticates, and the server agrees
     accepted: <a@b.test> to <c@d.test>     one more mail was accepted, with this envelope
     content: Subject: x\r\n\r\nHello\r\n   its content after the Received line, also `... end`
@@ -38,7 +39,8 @@ from tests.support.ingress import RunningIngress
 
 TIMEOUT = 10.0
 _LINE = re.compile(
-    r"(settings|listener|users|login|C|C-raw|S|broker|accepted|content):(?: (.*))?|(closed|---)"
+    r"(settings|listener|users|hello|login|C|C-raw|S|broker|accepted|content):(?: (.*))?"
+    r"|(closed|---)"
 )
 _REPEATED = re.compile(rb"<<(.+?)\*(\d+)>>", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(r|n|t|\\|x[0-9a-fA-F]{2})")
@@ -130,6 +132,8 @@ class Runner:
             await self._writer.drain()
         elif step.verb == "S":
             _expect(step.text, (await self._reader.readuntil(b"\r\n"))[:-2].decode())
+        elif step.verb == "hello":
+            await self._hello(step.text)
         elif step.verb == "login":
             await self._login(step.text)
         elif step.verb == "closed":
@@ -141,6 +145,13 @@ class Runner:
             self._tell_broker(step.text)
         else:
             self._check_mail(step)
+
+    async def _hello(self, name: str) -> None:
+        self._writer.write(b"EHLO " + name.encode() + b"\r\n")
+        line = b"250-"
+        while line.startswith(b"250-"):
+            line = await self._reader.readuntil(b"\r\n")
+        _expect("250 ...", line[:-2].decode())
 
     async def _login(self, text: str) -> None:
         token = base64.b64encode(b"\0" + text.replace(" ", "\0").encode())

@@ -39,13 +39,6 @@ RABBITMQ: Mapping[str, frozenset[str]] = {
     "rabbitmq_global_messages_redelivered_total": frozenset({"protocol", "queue_type"}),
 }
 """Of RabbitMQ's own exporter (rabbitmq_prometheus), as far as a dashboard shows it."""
-COMING: Mapping[str, dict[str, Values]] = {
-    "postroad_ingress_auth_total": {
-        "mechanism": Configured.LANE,
-        "result": ("success", "wrong", "malformed", "throttled"),
-    }
-}
-"""Agreed upon, and registered with the change that counts logins."""
 _SUFFIXES = {"histogram": ("_bucket", "_count", "_sum")}
 
 
@@ -63,7 +56,6 @@ def series() -> dict[str, dict[str, Values]]:
             bound = {"le": Configured.VERSION} if suffix == "_bucket" else {}
             found[declared.name + suffix] = {**declared.labels, **bound}
     found |= {name: {} for name in PROCESS}
-    found = {**COMING, **found}
     found |= {name: dict.fromkeys(labels, Configured.LANE) for name, labels in RABBITMQ.items()}
     found |= {rule["record"]: {} for rule in rules() if "record" in rule}
     found["ALERTS"] = dict.fromkeys(("alertname", "alertstate"), Configured.LANE)

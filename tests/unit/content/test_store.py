@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 from moto.server import ThreadedMotoServer
-from obstore.store import LocalStore
 
 from shared.content.durable import DurableWriter, fsync_path
 from shared.content.interface import (
@@ -19,7 +19,7 @@ from shared.content.interface import (
     ContentUnavailable,
     blob_name,
 )
-from shared.content.store import open_store
+from shared.content.store import AT_ONCE, open_store, read_cached
 from shared.settings.load import ConfigError
 from shared.settings.model import ContentStoreSettings
 
@@ -144,16 +144,42 @@ async def test_a_put_returns_only_after_file_and_folders_are_synced(
         fsync_path(path)
         synced.append(path)
 
-    writer = DurableWriter(LocalStore(tmp_path, mkdir=True), tmp_path, recording)
+    writer = DurableWriter(tmp_path, recording)
     await writer.put("folder/blob", DATA)
     assert synced[0] == tmp_path / "folder/blob"
     assert set(synced[1:]) == {tmp_path / "folder", tmp_path}
+
+
+async def test_what_could_not_be_written_whole_leaves_nothing(tmp_path: Path) -> None:
+    writer = DurableWriter(tmp_path)
+    (tmp_path / "folder/blob").mkdir(parents=True)
+    with pytest.raises(OSError, match="folder/blob"):
+        await writer.put("folder/blob", DATA)
+    assert list((tmp_path / "folder").iterdir()) == [tmp_path / "folder/blob"]
+
+
+def test_what_was_just_written_is_read_without_a_thread(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(DATA)
+    assert read_cached(f"{tmp_path}/blob") in (None, DATA), "not every file system can say"
+    assert read_cached(f"{tmp_path}/none") is None
+
+
+async def test_what_does_not_lie_in_the_cache_is_read_all_the_same(tmp_path: Path) -> None:
+    store = open_store(ContentStoreSettings(url=f"file://{tmp_path}"))
+    large = DATA * (AT_ONCE // len(DATA) + 1)
+    await store.put("large", large)
+    await store.put("small", DATA)
+    descriptor = os.open(tmp_path / "small", os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+    assert bytes(await store.get("small")) == DATA
+    assert bytes(await store.get("large")) == large
 
 
 async def test_a_put_whose_sync_fails_raises(tmp_path: Path) -> None:
     def failing(path: Path) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    writer = DurableWriter(LocalStore(tmp_path, mkdir=True), tmp_path, failing)
+    writer = DurableWriter(tmp_path, failing)
     with pytest.raises(OSError, match="No space left"):
         await writer.put("folder/blob", DATA)

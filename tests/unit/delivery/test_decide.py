@@ -12,7 +12,7 @@ from shared.broker.interface import ParkReason
 from shared.broker.parking import REASON
 from shared.broker.topology import ACCEPTED, DUE, PARKED
 from shared.messages.codec import decode
-from shared.messages.model import Content, DeliveryJob, DsnWishes, Recipient
+from shared.messages.model import Content, DeliverBy, DeliveryJob, DsnWishes, Recipient
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
 from shared.settings.model import DeliverySettings
 from shared.settings.sending import Uncertain
@@ -148,6 +148,48 @@ def test_a_delay_is_told_once_and_late_enough() -> None:
     assert decision.until == ENDS
     assert decision.retry is not None
     assert told(decision.retry, LATER, 5 * hours) == []
+
+
+def by(deadline: float, notify: str = "", **fields: bool) -> DeliveryJob:
+    """A job of one recipient with a deadline."""
+    recipients = (Recipient("r@b.test", notify),)
+    deliver_by = DeliverBy(deadline, **fields)
+    return msgspec.structs.replace(job(1, attempt=0), recipients=recipients, deliver_by=deliver_by)
+
+
+def test_what_is_to_be_returned_is_tried_up_to_its_deadline_and_no_longer() -> None:
+    one = by(100.0, returns=True)
+    early = decide(one, [LATER], 39.0, DeliverySettings())
+    assert early.retry is not None
+    assert (early.delay_ms, early.retry.deliver_by) == (60_000, one.deliver_by)
+    assert decide(one, [LATER], 60.0, DeliverySettings()).delay_ms == 30_000
+    for outcome in (LATER, LOST):
+        late = decide(one, [outcome], 100.0, DeliverySettings())
+        assert (late.retry, late.deferred) == (None, ())
+        assert late.failed[0][1].reason == "expired"
+        assert told(one, outcome, 100.0) == [("failed", "5.4.7")]
+    assert told(by(100.0, "NEVER", returns=True), LATER, 100.0) == []
+
+
+def test_what_is_only_told_of_goes_on_after_its_deadline() -> None:
+    one = by(100.0)
+    assert told(one, LATER, 99.0) == []
+    assert told(one, LATER, 100.0) == [("delayed", "4.2.0")]
+    assert told(one, LOST, 100.0) == [("delayed", "4.4.2")]
+    late = decide(one, [LATER], 100.0, DeliverySettings())
+    assert late.retry is not None
+    assert told(late.retry, LATER, 200.0) == []
+
+
+def test_that_nobody_keeps_the_time_any_more_is_told_and_so_is_every_relay_of_a_trace() -> None:
+    kept = Delivered(OK.reply, timed=True)
+    relayed = [("relayed", "2.0.0")]
+    assert told(by(100.0), OK) == told(by(100.0, "DELAY"), OK) == relayed
+    assert told(by(100.0), kept) == told(by(100.0, "FAILURE"), OK) == []
+    assert told(by(100.0, told=True), OK) == told(by(100.0, returns=True), kept) == []
+    assert told(by(100.0, returns=True, traced=True), kept) == relayed
+    assert told(by(100.0, traced=True), kept) == relayed
+    assert told(by(100.0, "NEVER", traced=True), kept) == []
 
 
 def test_who_wants_no_notification_gets_none_and_the_content_ends() -> None:

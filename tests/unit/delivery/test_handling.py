@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import cast
 
@@ -13,9 +14,17 @@ from services.delivery.placing import Placing, queues_of
 from services.delivery.pool import Pool
 from services.delivery.work import Work
 from shared.broker.interface import Outgoing
+from shared.broker.topology import DUE, build_topology, lane_queue
 from shared.content.store import open_store
 from shared.messages.codec import encode
-from shared.messages.model import Content, DeliveryJob, MailExchanger, MessageClass, Recipient
+from shared.messages.model import (
+    Content,
+    DeliverBy,
+    DeliveryJob,
+    MailExchanger,
+    MessageClass,
+    Recipient,
+)
 from shared.settings.model import ContentStoreSettings, Settings
 from shared.settings.shaping import LaneSettings
 from tests.support.memory_broker import MemoryBroker
@@ -62,3 +71,47 @@ async def test_a_job_counts_for_the_queue_it_came_from(
     (work,) = collector.works
     assert work.queue == (kind is MessageClass.TRANSACTIONAL) + AGAIN * again
     await broker.close()
+
+
+@pytest.mark.parametrize(
+    ("by", "delay_ms"),
+    [
+        (None, 600_000),
+        (DeliverBy(1060.0), 600_000),
+        (DeliverBy(1060.0, returns=True), 30_000),
+        (DeliverBy(1001.0, returns=True), 5_000),
+    ],
+)
+async def test_a_job_that_has_no_turn_yet_comes_again_before_its_deadline(
+    tmp_path: Path, by: DeliverBy | None, delay_ms: int
+) -> None:
+    settings = Settings(
+        content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
+        lanes=(LaneSettings(name="default", partitions=1),),
+    )
+    broker, collector = MemoryBroker(build_topology([1000], {"default": 1})), Collector()
+    store, placing = open_store(settings.content_store), Placing(settings)
+    handling = Handling(settings, store, placing, clock=lambda: 1000.0)
+    handling.attach(cast("Pool", collector))
+    job = DeliveryJob(
+        id="job",
+        mail_id="mail",
+        accepted_at=999.0,
+        reverse_path="s@a.test",
+        recipients=(Recipient("r@b.test"),),
+        content=Content(3, memoryview(b"x\r\n")),
+        destination="b.test",
+        exchangers=(),
+        site="b.test",
+        deliver_by=by,
+    )
+    lane = lane_queue("default", 0, "transactional")
+    broker.consume(lane, 1, handling.handle)
+    await broker.publish(Outgoing(lane, encode(job), job.id))
+    await broker.wait_published(1)
+    while not collector.works:
+        await asyncio.sleep(0)
+    handling.give_back(collector.works[0], 600_000, "limit")
+    again = (await broker.wait_published(2))[1]
+    assert (again.queue, again.delay_ms) == (DUE, delay_ms)
+    await handling.settled()

@@ -13,7 +13,15 @@ from shared.broker.interface import Outgoing, PublishError, Refused, Unavailable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentUnavailable
 from shared.messages.codec import decode
-from shared.messages.model import AcceptedMail, DsnWishes, MessageClass, Recipient
+from shared.messages.model import (
+    DEMANDING,
+    PLAIN,
+    AcceptedMail,
+    DeliverBy,
+    DsnWishes,
+    MessageClass,
+    Recipient,
+)
 from shared.settings.model import Settings
 from shared.smtp.server_replies import BLOCKED, MAIL_LOOP, TROUBLE, ServerReply
 from tests.support.memory_broker import MemoryBroker
@@ -249,6 +257,50 @@ async def test_what_the_sender_wants_to_be_told_goes_with_the_mail(bench: Bench)
         Recipient("c@d.test", "SUCCESS,DELAY", "rfc822;C@d.test"),
         Recipient("e@d.test"),
     )
+
+
+@pytest.mark.parametrize(
+    "parameters", [("NOTIFY=NEVER ORCPT=rfc822;C@d.test", ""), ("", " ORCPT=rfc822;C@d.test")]
+)
+async def test_a_recipient_named_twice_is_told_of_what_either_asked_for(
+    bench: Bench, parameters: tuple[str, str]
+) -> None:
+    rcpts = tuple(f"RCPT TO:<c@d.test> {each}".encode() for each in parameters)
+    await bench.accept(commands=(b"MAIL FROM:<a@b.test>", *rcpts))
+    assert bench.mail().recipients == (Recipient("c@d.test", "", "rfc822;C@d.test"),)
+
+
+@pytest.mark.parametrize(("body", "schema"), [("BINARYMIME", DEMANDING), ("8BITMIME", PLAIN)])
+async def test_only_a_binary_content_asks_for_workers_that_know_of_it(
+    bench: Bench, body: str, schema: int
+) -> None:
+    await bench.accept(
+        commands=(f"MAIL FROM:<a@b.test> BODY={body}".encode(), b"RCPT TO:<c@d.test>")
+    )
+    assert (bench.mail().schema, bench.mail().binary) == (schema, schema == DEMANDING)
+
+
+@pytest.mark.parametrize(
+    ("value", "deliver_by"),
+    [
+        ("60;RT", DeliverBy(NOW + 60, returns=True, traced=True)),
+        ("60;N", DeliverBy(NOW + 60)),
+        ("-5;N", DeliverBy(NOW - 5, told=True)),
+    ],
+)
+async def test_a_time_to_deliver_by_is_a_time_of_day(
+    bench: Bench, value: str, deliver_by: DeliverBy
+) -> None:
+    commands = f"MAIL FROM:<a@b.test> BY={value}".encode(), b"RCPT TO:<c@d.test>"
+    await bench.accept(b"From: a@b.test\r\n\r\n", (b"EHLO x", *commands), User("al", "default"))
+    assert (bench.mail().deliver_by, bench.mail().schema) == (deliver_by, DEMANDING)
+
+
+@pytest.mark.parametrize("user", [None, User("al", "default")])
+async def test_what_a_header_asks_of_tls_is_left_as_it_is(bench: Bench, user: User | None) -> None:
+    header = b"tls-Required:  No\r\nFrom: a@b.test\r\nSubject: x\r\n"
+    await bench.accept(header + b"\r\nbody\r\n", user=user)
+    assert b"\r\n" + header in bytes(bench.mail().content.inline)
 
 
 @pytest.mark.parametrize(

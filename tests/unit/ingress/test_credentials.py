@@ -6,18 +6,19 @@ import argon2
 import pytest
 
 from services.ingress.credentials import (
-    REMEMBERED_SECONDS,
-    Authenticator,
     Credential,
-    hash_password,
     load_credentials,
 )
-from services.ingress.policy import User
+from services.ingress.passwords import hash_password
 from shared.messages.model import MessageClass
 from shared.settings.load import ConfigError
 
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 HASH = CHEAP.hash("secret")
+OLD, WEAK = (
+    argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1, type=kind).hash("secret")
+    for kind in (argon2.Type.I, argon2.Type.D)
+)
 
 
 def users(path: Path, text: str) -> Path:
@@ -52,13 +53,15 @@ def test_entries_have_a_name_a_hash_and_perhaps_tenant_and_class(tmp_path: Path)
         ("a: b", "must be a list of users"),
         ("[]", "must be a list of users"),
         ("- a", "entry 1"),
-        ("- {username: a}", "entry 1: give password_hash or certificates"),
+        ("- {username: a}", "entry 1: give password_hash, certificates or oauth"),
         ("- {username: a, senders: [a b]}", "entry 1: senders: "),
         (
             "[{username: a, certificates: [X.test]}, {username: b, certificates: [x.test]}]",
             "entry 2: x.test comes twice",
         ),
         ("- {username: a, password_hash: secret}", "entry 1: password_hash: not an argon2 hash"),
+        (f"- {{username: a, password_hash: '{OLD}'}}", "entry 1: password_hash: not an argon2id"),
+        (f"- {{username: a, password_hash: '{WEAK}'}}", "entry 1: password_hash: not an argon2id"),
         (f"- {{username: '', password_hash: '{HASH}'}}", "entry 1: username: "),
         (f"- {{username: a, password_hash: '{HASH}', pw: x}}", "entry 1: pw: "),
         (f"- {{username: a, password_hash: '{HASH}', message_class: x}}", "entry 1: message_class"),
@@ -81,77 +84,3 @@ def test_a_fault_names_file_and_entry_and_no_secret(tmp_path: Path, text: str, s
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
         load_credentials(tmp_path / "nowhere.yaml")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-ALICE = Credential(
-    username="alice", password_hash=HASH, tenant="t", message_class=MessageClass.BULK
-)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def authenticator(clock: Clock) -> Authenticator:
-    return Authenticator([ALICE], clock)
-
-
-async def test_the_right_password_gives_the_user(authenticator: Authenticator) -> None:
-    user = User("alice", "t", MessageClass.BULK)
-    assert await authenticator.check(b"alice", b"secret") == user
-    assert await authenticator.check(b"alice", b"secret") == user
-
-
-@pytest.mark.parametrize(
-    ("username", "password"),
-    [
-        (b"alice", b"wrong"),
-        (b"alice", b""),
-        (b"Alice", b"secret"),
-        (b"bob", b"secret"),
-        (b"", b""),
-        (b"\xff", b"\xff"),
-        (b"alice", b"secret\0"),
-    ],
-)
-async def test_anything_else_does_not(
-    authenticator: Authenticator, username: bytes, password: bytes
-) -> None:
-    assert await authenticator.check(b"alice", b"secret") is not None
-    assert await authenticator.check(username, password) is None
-
-
-async def test_a_success_is_remembered_for_some_minutes(
-    authenticator: Authenticator, clock: Clock
-) -> None:
-    await authenticator.check(b"alice", b"secret")
-    authenticator.close()  # no thread is left to ask, so only memory can answer
-    assert await authenticator.check(b"alice", b"secret") is not None
-    clock.now = REMEMBERED_SECONDS + 1
-    with pytest.raises(RuntimeError):
-        await authenticator.check(b"alice", b"secret")
-
-
-async def test_a_failure_is_never_remembered_and_an_unknown_user_costs_a_check(
-    authenticator: Authenticator,
-) -> None:
-    await authenticator.check(b"alice", b"wrong")
-    authenticator.close()
-    for username in (b"alice", b"nobody"):
-        with pytest.raises(RuntimeError):
-            await authenticator.check(username, b"wrong")
-
-
-async def test_nothing_that_is_kept_shows_the_password(authenticator: Authenticator) -> None:
-    await authenticator.check(b"alice", b"secret")
-    assert "secret" not in repr(vars(authenticator))
-    assert HASH not in repr(ALICE)

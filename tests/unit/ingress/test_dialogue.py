@@ -97,10 +97,45 @@ def test_starttls_makes_the_session_forget_everything() -> None:
     assert dialogue.mode is Mode.STARTTLS
     dialogue.authenticated(User("alice", "default"))
     dialogue.start(secured=True)
+    assert dialogue.user is None
     assert dialogue.command(b"MAIL FROM:<a@b.test>") is replies.HELLO_FIRST
     assert (dialogue.user, dialogue.trusted, dialogue.extended) == (None, False, False)
     dialogue.command(b"EHLO x")
     assert dialogue.command(b"STARTTLS") is replies.TLS_ACTIVE
+
+
+def test_auth_as_a_parameter_is_for_listeners_where_auth_was_announced() -> None:
+    assert submission().command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.AUTH_REQUIRED
+    assert submission(secured=False).command(b"MAIL FROM:<a@b.test> AUTH=<>") is (
+        replies.UNKNOWN_PARAMETER
+    )
+    assert relay().command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.UNKNOWN_PARAMETER
+
+
+def test_auth_as_a_parameter_stays_when_a_user_says_ehlo_again() -> None:
+    dialogue = submission()
+    dialogue.authenticated(User("al", "default"))
+    dialogue.command(b"EHLO client.example")
+    assert dialogue.command(b"MAIL FROM:<a@b.test> AUTH=<>") is replies.SENDER_OK
+
+
+def test_a_time_to_deliver_by_is_for_users_and_long_enough() -> None:
+    dialogue = submission()
+    dialogue.authenticated(User("al", "default"))
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=60;R") is replies.UNKNOWN_PARAMETER
+    dialogue.command(b"EHLO client.example")
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=9;R") is replies.BY_TOO_SHORT
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=0;R") is replies.PARAMETER_SYNTAX
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=10;R") is replies.SENDER_OK
+    dialogue.command(b"RSET")
+    assert dialogue.command(b"MAIL FROM:<a@b.test> BY=-5;N") is replies.SENDER_OK
+
+
+def test_starttls_forgets_what_was_announced() -> None:
+    dialogue = submission(secured=False)
+    assert "SIZE" in dialogue.announced
+    dialogue.start(secured=True)
+    assert not dialogue.announced
 
 
 def test_mail_is_refused_while_nothing_can_be_stored() -> None:
@@ -129,7 +164,7 @@ def test_commands_that_bring_no_mail_are_limited_until_one_comes(line: bytes) ->
     for _ in range(MOST_IDLE_COMMANDS - 1):
         dialogue.command(line)
     assert dialogue.mode is Mode.COMMANDS
-    dialogue.accepted()
+    dialogue.settled(accepted=True)
     for _ in range(MOST_IDLE_COMMANDS):
         assert dialogue.command(line) is not replies.TOO_MANY_COMMANDS
     assert dialogue.command(line) is replies.TOO_MANY_COMMANDS
@@ -154,3 +189,14 @@ def test_no_octets_raise_anything(commands: list[tuple[bytes, bytes]]) -> None:
             dialogue.command(verb + argument)
             if dialogue.mode is Mode.CONTENT:
                 dialogue.end_content()
+
+
+def test_a_session_that_forgets_its_user_makes_room_for_another_one() -> None:
+    dialogue, user = submission(), User("alice", "default", connections=1)
+    assert dialogue.authenticated(user)
+    dialogue.start(secured=True)
+    assert dialogue.authenticated(user)
+    assert not dialogue.authenticated(user)
+    dialogue.leave()
+    dialogue.leave()
+    assert dialogue.authenticated(user)

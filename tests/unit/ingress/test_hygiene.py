@@ -85,6 +85,12 @@ def test_from_must_name_somebody_whom_the_user_may_be() -> None:
     )
 
 
+def test_a_user_who_may_be_anybody_may_name_any_sender() -> None:
+    content = COMPLETE + b"Sender: ceo\r\nResent-From: x@y.test\r\n\r\n"
+    free = Submission("ID", "mta.test", 0.0, "a@b.test", lambda _: True, bound=False)
+    assert prepare(content, free) is content
+
+
 LINES = st.lists(
     st.sampled_from([b"From: a@b.test", b"Bcc: x", b" fold", b"x: y", b"no field", b""])
 )

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from shared.broker.interface import ParkReason
 from shared.messages.codec import CodecError, Message, decode, encode
 from shared.messages.model import (
+    PLAIN,
     SCHEMA,
     AcceptedMail,
     Content,
+    DeliverBy,
     DeliveryJob,
     Event,
     MailExchanger,
@@ -40,6 +42,9 @@ MAILS = st.builds(
     message_class=CLASSES,
     eight_bit=st.booleans(),
     smtputf8=st.booleans(),
+    binary=st.booleans(),
+    deliver_by=st.none()
+    | st.builds(DeliverBy, st.floats(0, 1e10), st.booleans(), st.booleans(), st.booleans()),
 )
 JOBS = st.builds(
     DeliveryJob,
@@ -114,6 +119,22 @@ def test_a_newer_schema_of_the_same_shape_is_not_read_either() -> None:
 def test_a_field_that_this_version_does_not_know_is_ignored() -> None:
     mail = AcceptedMail("id", 0.0, "", (), Content(0))
     fields = msgspec.msgpack.decode(encode(mail)) | {"added_later": 1}
+    assert decode(msgspec.msgpack.encode(fields)) == mail
+
+
+def test_what_is_not_used_costs_nothing() -> None:
+    mail = AcceptedMail("id", 0.0, "", (), Content(0))
+    job = DeliveryJob("id", "mail", 0.0, "", (), Content(0), "one.test", ())
+    for message in (mail, job):
+        fields = msgspec.msgpack.decode(encode(message))
+        assert not fields.keys() & {"schema", "dsn", "binary", "smtputf8", "tenant", "share"}
+
+
+def test_a_message_that_names_every_field_is_read_as_well() -> None:
+    mail = AcceptedMail("id", 0.0, "", (), Content(0))
+    defaults = {"tenant": "default", "message_class": "transactional", "eight_bit": False}
+    defaults |= {"smtputf8": False, "dsn": None, "binary": False, "schema": PLAIN}
+    fields = msgspec.msgpack.decode(encode(mail)) | defaults
     assert decode(msgspec.msgpack.encode(fields)) == mail
 
 

@@ -34,7 +34,7 @@ SETTINGS = Settings.model_validate(
         },
         "limits": {"default": {"recipients_per_transaction": 3}},
         "lanes": [{"name": "default", "partitions": 1}],
-        "delivery": {"retry_schedule": ["1s", "2s"], "max_age": "1h"},
+        "delivery": {"retry_schedule": ["1s", "2s"], "max_age": "1h", "delay_notice": "30m"},
     }
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from services.router.handling import Router
@@ -13,6 +14,7 @@ from shared.broker.topology import ACCEPTED, DUE, PARKED
 from shared.content.interface import ContentMissing
 from shared.dns.answers import AddressAnswer, MxAnswer
 from shared.messages.codec import encode
+from shared.messages.model import AcceptedMail, DsnWishes, Recipient
 from tests.unit.router.rig import SETTINGS, TEXT, TRANSACTIONAL, Rig, job_in, large, mail, sample
 
 
@@ -52,6 +54,30 @@ async def test_a_redelivered_mail_makes_the_same_ids(rig: Rig) -> None:
     again = await rig.route(first, 4)
     assert sorted(message.message_id for message in again) == sorted(ids)
     assert len(set(ids)) == 4
+
+
+def waiting_long(rig: Rig) -> AcceptedMail:
+    rig.now += 1800
+    asked = Recipient("a@down.test", "DELAY")
+    return msgspec.structs.replace(mail(), dsn=DsnWishes(), recipients=(asked,))
+
+
+async def test_a_redelivered_mail_makes_the_same_notice_of_its_delay(rig: Rig) -> None:
+    asked = waiting_long(rig)
+    first, again = [await rig.route(asked, 2) for _ in range(2)]
+    assert {message.queue for message in first} == {DUE, ACCEPTED}
+    assert [message.message_id for message in first] == [m.message_id for m in again]
+
+
+async def test_a_notice_of_delay_is_as_durable_as_the_job_that_knows_of_it(rig: Rig) -> None:
+    await rig.broker.publish(Outgoing(ACCEPTED, encode(waiting_long(rig)), "MAIL"))
+    rig.broker.fail(Refused("disk full"))
+    await rig.resolver.mail_exchangers("down.test")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(rig.broker.published) == 1
+    await rig.broker.close()
+    assert [message.message_id for message in rig.broker.waiting(ACCEPTED)] == ["MAIL"]
 
 
 async def test_the_router_holds_no_more_than_its_prefetch(rig: Rig) -> None:

@@ -13,7 +13,7 @@ from shared.broker.parking import DETAIL, QUEUE, REASON
 from shared.broker.topology import ACCEPTED, CROWD, DUE, PARKED, build_topology
 from shared.messages.codec import decode, encode
 from shared.messages.ids import job_id
-from shared.messages.model import AcceptedMail, Event, MessageClass, Recipient
+from shared.messages.model import AcceptedMail, DeliverBy, DsnWishes, Event, MessageClass, Recipient
 from shared.plan.lanes import LanePlan
 from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
@@ -76,6 +76,77 @@ async def test_trouble_of_the_dns_waits_on_the_ladder_and_counts_as_an_attempt(r
     (message,) = await rig.route(mail("a@down.test"))
     assert (message.queue, message.delay_ms) == (DUE, 1000)
     assert job_in(message).attempt == 1
+
+
+async def test_who_asked_is_told_once_that_the_dns_takes_long(rig: Rig) -> None:
+    told = Recipient("a@down.test", "DELAY")
+    asked = msgspec.structs.replace(
+        mail("b@down.test"), dsn=DsnWishes(), recipients=(told, Recipient("b@down.test"))
+    )
+    (message,) = await rig.route(asked)
+    rig.now += 29 * 60
+    (message,) = await rig.route(job_in(message))
+    assert job_in(message).dsn == DsnWishes()
+    before = sample("dsn_total", action="delayed")
+    rig.now += 60
+    retry, notice = await rig.route(job_in(message), 2)
+    assert (retry.queue, retry.delay_ms, notice.queue) == (DUE, 2000, ACCEPTED)
+    dsn = decode(notice.body)
+    assert isinstance(dsn, AcceptedMail)
+    text = bytes(dsn.content.inline)
+    assert (dsn.reverse_path, dsn.recipients) == ("", (Recipient("me@s.test"),))
+    assert b"Final-Recipient: rfc822; a@down.test\r\nAction: delayed\r\nStatus: 4.4.3" in text
+    assert b"b@down.test" not in text
+    assert b"Subject: hello" in text
+    assert sample("dsn_total", action="delayed") == before + 1
+    (again,) = await rig.route(job_in(retry))
+    assert again.queue == DUE
+
+
+async def test_what_is_overdue_is_returned_whatever_its_way(rig: Rig) -> None:
+    by = DeliverBy(1060.0, returns=True)
+    asked = msgspec.structs.replace(mail("a@static.test", "b@down.test"), deliver_by=by)
+    job, wait = await rig.route(asked, 2)
+    assert (job.queue, wait.queue) == (TRANSACTIONAL, DUE)
+    rig.now = 1060.0
+    (notice,) = await rig.route(asked)
+    dsn = decode(notice.body)
+    assert isinstance(dsn, AcceptedMail)
+    text = bytes(dsn.content.inline)
+    assert text.count(b"Action: failed\r\nStatus: 5.4.7\r\n") == 2
+    assert b"Deliver-By-Date: Thu, 01 Jan 1970 00:17:40" in text
+
+
+async def test_what_waits_for_the_dns_comes_again_before_its_deadline(rig: Rig) -> None:
+    await rig.router.drain()
+    await rig.start(delivery=SETTINGS.delivery.model_copy(update={"retry_schedule": (600_000,)}))
+    for seconds, delay_ms in ((3600, 600_000), (60, 30_000)):
+        by = DeliverBy(rig.now + seconds, returns=True)
+        (wait,) = await rig.route(msgspec.structs.replace(mail("b@down.test"), deliver_by=by))
+        assert wait.delay_ms == delay_ms
+
+
+async def test_who_set_a_deadline_is_told_once_that_it_passed(rig: Rig) -> None:
+    asked = msgspec.structs.replace(mail("b@down.test"), deliver_by=DeliverBy(1060.0))
+    (wait,) = await rig.route(asked)
+    assert job_in(wait).deliver_by == asked.deliver_by
+    rig.now = 1060.0
+    retry, notice = await rig.route(asked, 2)
+    assert (retry.queue, notice.queue) == (DUE, ACCEPTED)
+    dsn = decode(notice.body)
+    assert isinstance(dsn, AcceptedMail)
+    assert b"Action: delayed\r\nStatus: 4.4.3\r\n" in bytes(dsn.content.inline)
+    (again,) = await rig.route(job_in(retry))
+    assert again.queue == DUE
+
+
+async def test_nobody_is_told_of_the_delay_of_a_notification(rig: Rig) -> None:
+    asked = msgspec.structs.replace(
+        mail(reverse_path=""), dsn=DsnWishes(), recipients=(Recipient("a@down.test", "DELAY"),)
+    )
+    rig.now += 1800
+    (message,) = await rig.route(asked)
+    assert message.queue == DUE
 
 
 async def test_a_job_that_is_due_takes_the_way_of_today(rig: Rig) -> None:

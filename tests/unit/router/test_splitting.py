@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.routing import MALFORMED, NO_SUCH_DOMAIN, Postponed, Route, Way
 from services.router.splitting import Split, first_job, split
-from shared.messages.model import AcceptedMail, Content, DeliveryJob, MailExchanger, Recipient
+from shared.messages.model import (
+    DEMANDING,
+    AcceptedMail,
+    Content,
+    DeliveryJob,
+    MailExchanger,
+    Recipient,
+)
 from shared.smtp.replies import Reply
 
 WAYS: dict[str, Way] = {
@@ -61,6 +69,12 @@ def test_recipients_without_a_way_fail_alone() -> None:
     parts = divided(first_job(mail("1@a.test", "2@gone.test", "3@", "4")), WAYS)
     assert [job.destination for job in parts.jobs] == ["hub"]
     assert [recipient.address for recipient, _ in parts.failures] == ["2@gone.test", "3@", "4"]
+
+
+def test_a_schema_goes_with_every_part() -> None:
+    binary = msgspec.structs.replace(mail("1@a.test", "2@c.test"), binary=True, schema=DEMANDING)
+    assert {job.schema for job in divided(first_job(binary)).jobs} == {DEMANDING}
+    assert {job.binary for job in divided(first_job(binary)).jobs} == {True}
 
 
 def test_a_static_host_that_is_also_a_domain_of_the_mail_shares_no_id_with_it() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from shared.smtp.commands import parse_auth, parse_hello, parse_mail, parse_rcpt
 from shared.smtp.errors import ProtocolError
+from shared.smtp.parameters import ALL_PARAMETERS
 from shared.smtp.paths import NULL
 
 
@@ -12,20 +13,22 @@ def code(error: pytest.ExceptionInfo[ProtocolError]) -> str:
 
 
 def test_mail_has_a_reverse_path_and_parameters() -> None:
-    path, parameters = parse_mail(b"from:<a@b.test> SIZE=3")
+    path, parameters = parse_mail(b"from:<a@b.test> SIZE=3", ALL_PARAMETERS)
     assert (path.address, parameters.size) == ("a@b.test", 3)
-    assert parse_mail(b"FROM:<>")[0] is NULL
+    assert parse_mail(b"FROM:<>", ALL_PARAMETERS)[0] is NULL
 
 
 def test_addresses_beyond_ascii_need_smtputf8() -> None:
     with pytest.raises(ProtocolError) as caught:
-        parse_mail("FROM:<é@b.test>".encode())
+        parse_mail("FROM:<é@b.test>".encode(), ALL_PARAMETERS)
     assert code(caught) == "553 5.6.7"
-    assert parse_mail("FROM:<é@b.test> SMTPUTF8".encode())[0].address == "é@b.test"
+    assert parse_mail("FROM:<é@b.test> SMTPUTF8".encode(), ALL_PARAMETERS)[0].address == "é@b.test"
     with pytest.raises(ProtocolError) as caught:
-        parse_rcpt("TO:<é@b.test>".encode(), smtputf8=False)
+        parse_rcpt("TO:<é@b.test>".encode(), ALL_PARAMETERS, smtputf8=False)
     assert code(caught) == "553 5.6.7"
-    assert parse_rcpt("TO:<é@b.test>".encode(), smtputf8=True)[0].address == "é@b.test"
+    assert (
+        parse_rcpt("TO:<é@b.test>".encode(), ALL_PARAMETERS, smtputf8=True)[0].address == "é@b.test"
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def test_addresses_beyond_ascii_need_smtputf8() -> None:
 )
 def test_what_mail_does_not_take(argument: bytes, wanted: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        parse_mail(argument)
+        parse_mail(argument, ALL_PARAMETERS)
     assert code(caught) == wanted
 
 
@@ -56,7 +59,7 @@ def test_what_mail_does_not_take(argument: bytes, wanted: str) -> None:
 )
 def test_what_rcpt_does_not_take(argument: bytes, wanted: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        parse_rcpt(argument, smtputf8=True)
+        parse_rcpt(argument, ALL_PARAMETERS, smtputf8=True)
     assert code(caught) == wanted
 
 
