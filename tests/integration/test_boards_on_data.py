@@ -37,7 +37,7 @@ ZERO = {
     "postroad_broker_reconnects_total": "the broker had no trouble",
     "postroad_publish_failures_total": "the broker had no trouble",
     "- sum by (lane) (clamp_max(": "every partition was served all the time",
-    "postroad_credentials_reloads_total": "there are no users",
+    "postroad_credentials_reloads_total": "no user changed",
     "postroad_certificate_reloads_total": "the certificate did not change",
     "postroad_jwks_reloads_total": "there are no issuers of tokens",
     "postroad_dropped_log_lines_total": "the disk took every line",

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+import yaml
 
 from services.demo.receiver import Receiver
 from services.demo.script import Greylist, Script, Stage
+from services.ingress.passwords import hash_password
 from shared.smtp.replies import Reply
 from tests.support.dns_authority import DnsAuthority, Zone, serving
 from tests.support.pipeline import Pipeline, eventually, free_port
@@ -58,6 +60,7 @@ class Day:
     """What runs, and how to send through it. Receivers are by domain; away.test has none."""
 
     pipeline: Pipeline
+    login_port: int
     receivers: dict[str, Receiver]
     _numbers: itertools.count[int]
     _random: random.Random
@@ -137,8 +140,10 @@ class Day:
         async with SmtpClient(self.pipeline.smtp_port) as client:
             await self.send(client, ["user@hangs.test"])
             await self.send(client, ["user@hangs.test"], bulk=True)
-            for line in ("MAIL FROM:<@>", "RCPT TO:<nobody>", "AUTH PLAIN AAAA"):
+            for line in ("MAIL FROM:<@>", "RCPT TO:<nobody>"):
                 await client.command(line)
+        async with SmtpClient(self.login_port) as client:
+            await client.command("AUTH PLAIN AHNob3AAd3Jvbmc=")
 
     async def changed_files(self) -> None:
         """A configuration that cannot be used, and then a good one again."""
@@ -217,9 +222,23 @@ async def day(folder: Path) -> AsyncIterator[Day]:
         pipeline = Pipeline(
             folder, f"embedded://{folder}/broker", {"sender.test": home.port}, settings
         )
+        login_port = _add_logins(pipeline)
         pipeline.admin_ports[SECOND] = free_port()
         await stack.enter_async_context(pipeline)
-        yield Day(pipeline, receivers, itertools.count(1), random.Random(7))
+        yield Day(pipeline, login_port, receivers, itertools.count(1), random.Random(7))
+
+
+def _add_logins(pipeline: Pipeline) -> int:
+    """A listener with users, who have to use TLS; returns its port."""
+    settings = yaml.safe_load(pipeline.config.read_text("utf-8"))
+    users = pipeline.folder / "credentials.yaml"
+    users.write_text(yaml.safe_dump([{"username": "shop", "password_hash": hash_password("x")}]))
+    port = free_port()
+    login = {"address": "127.0.0.1", "port": port, "tls": "starttls", "auth": "required"}
+    settings["ingress"]["listeners"].append(login)
+    settings["ingress"]["credentials_file"] = str(users)
+    pipeline.config.write_text(yaml.safe_dump(settings), "utf-8")
+    return port
 
 
 def _address(domain: str) -> str:
