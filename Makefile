@@ -9,16 +9,18 @@ INPUTS := pyproject.toml constraints.txt
 # Test files that run at a time: they wait more than they work, each worker with a RabbitMQ of its own.
 JOBS ?= 3
 
-.PHONY: help demo run check test bench docs lock venv clean
+.PHONY: help demo run check test bench docs dashboards pictures lock venv clean
 
 help:
-	@echo "make demo    send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
-	@echo "make run     run all three services (CONFIG=file)"
-	@echo "make check   format, lint, types"
-	@echo "make test    every test; installs RabbitMQ and swaks where it may (TESTS=... for some, JOBS=0 one by one)"
-	@echo "make bench   measure against Postfix; writes docs/benchmarks.md"
-	@echo "make docs    write docs/configuration.md and docs/metrics.md from the code"
-	@echo "make lock    renew constraints.txt"
+	@echo "make demo       send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
+	@echo "make run        run all three services (CONFIG=file)"
+	@echo "make check      format, lint, types"
+	@echo "make test       every test; installs RabbitMQ, Prometheus and swaks where it may (TESTS=... for some, JOBS=0 one by one)"
+	@echo "make bench      measure against Postfix; writes docs/benchmarks.md"
+	@echo "make docs       write docs/configuration.md and docs/metrics.md from the code"
+	@echo "make dashboards write deploy/grafana/dashboards from deploy/grafana"
+	@echo "make pictures   draw the dashboards of a day of trouble into docs/pictures"
+	@echo "make lock       renew constraints.txt"
 
 demo: $(VENV)/installed
 	@$(BIN)/postroad demo $(if $(BROKER),--broker '$(BROKER)') $(ARGS)
@@ -45,6 +47,14 @@ docs: $(VENV)/installed
 	@$(BIN)/python -m shared.settings.document > docs/configuration.md
 	@$(BIN)/python -m shared.metrics_document > docs/metrics.md
 	@echo "docs/configuration.md and docs/metrics.md are written."
+
+dashboards: $(VENV)/installed-dev
+	@$(BIN)/python -W ignore::DeprecationWarning -m deploy.grafana
+	@echo "deploy/grafana/dashboards is written."
+
+pictures: $(VENV)/installed-dev
+	@$(BIN)/python -W ignore::DeprecationWarning -m tests.pictures docs/pictures
+	@echo "docs/pictures is written."
 
 lock:
 	@scripts/lock.sh '$(PYTHON)'

@@ -223,7 +223,7 @@ def rabbitmq() -> Iterator[RabbitNode | ForeignServer]:
         try:
             node = stack.enter_context(running_node())
         except RabbitMqMissing as missing:
-            _skip_or_fail(str(missing))
+            skip_or_fail(str(missing))
         yield node
 
 
@@ -235,7 +235,7 @@ def rabbitmq_node(rabbitmq: RabbitNode | ForeignServer) -> RabbitNode:
     return rabbitmq
 
 
-def _skip_or_fail(why: str) -> None:
+def skip_or_fail(why: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"RabbitMQ is needed under CI=true: {why}")
     pytest.skip(f"*** NOT TESTED ON RABBITMQ: {why} ***")
