@@ -82,11 +82,12 @@ def delivery(config: ConfigOption = None, lane: LaneOption = None) -> None:
 def run(
     config: ConfigOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Delivery processes.")] = 1,
+    ingress: Annotated[int, typer.Option(min=1, help="Ingress processes.")] = 1,
 ) -> None:
     """Run ingress, router and delivery on this machine, by default on the embedded broker."""
     from services.run import run_all
 
-    raise typer.Exit(run_all(config, workers))
+    raise typer.Exit(run_all(config, workers, ingress))
 
 
 @app.command()

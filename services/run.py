@@ -22,19 +22,22 @@ from shared.settings.model import Settings
 ADMIN_PORT = "POSTROAD_ADMIN__{}_PORT"
 DELIVERY_PORT = ADMIN_PORT.format("DELIVERY")
 SHARE_PORTS = "POSTROAD_INGRESS__SHARE_PORTS"
+INGRESS_STEP = 100
+"""From one ingress process's admin port to the next: those of router and delivery lie between."""
+LAST_PORT = 65_535
 REPORT_TIME = 2.0
 """Seconds beyond a service's grace, in which it can say itself that the grace is over."""
 
 
-def run_all(config: Path | None, workers: int) -> int:
-    """Run ingress, router and `workers` delivery workers until SIGTERM or SIGINT.
+def run_all(config: Path | None, workers: int, ingress: int = 1) -> int:
+    """Run `ingress` processes, a router and `workers` delivery workers until SIGTERM or SIGINT.
 
     Returns the exit code (see `Supervisor.run`). Raises `ConfigError`.
     """
     settings = load_settings(config)
     configure_logging(settings.logging)
     environment = {**os.environ, **local_places(settings, Path.cwd())}
-    children = plan_children(settings, config, workers, environment)
+    children = plan_children(settings, config, workers, environment, ingress)
     return _run(settings, children)
 
 
@@ -44,13 +47,9 @@ def run_ingress(config: Path | None, processes: int) -> int:
     Returns the exit code (see `Supervisor.run`). Raises `ConfigError`.
     """
     settings = load_settings(config)
-    for number, listener in enumerate(settings.ingress.listeners):
-        if not listener.port:
-            raise ConfigError(f"ingress.listeners.{number}.port: 0 cannot be shared by processes")
+    children = _ingress(settings, processes, config, os.environ)
     configure_logging(settings.logging)
-    environment = {**os.environ, SHARE_PORTS: "true"}
-    port = settings.admin.ingress_port
-    return _run(settings, _several("ingress", processes, port, config, environment))
+    return _run(settings, children)
 
 
 def _run(settings: Settings, children: Sequence[Child]) -> int:
@@ -69,28 +68,58 @@ def local_places(settings: Settings, directory: Path) -> dict[str, str]:
 
 
 def plan_children(
-    settings: Settings, config: Path | None, workers: int, environment: Mapping[str, str]
+    settings: Settings,
+    config: Path | None,
+    workers: int,
+    environment: Mapping[str, str],
+    ingress: int = 1,
 ) -> list[Child]:
     """The processes, in the order in which they are stopped.
 
-    Delivery worker n listens for metrics on `admin.delivery_port` + n - 1.
+    Delivery worker n listens for metrics on `admin.delivery_port` + n - 1, ingress process n on
+    `admin.ingress_port` + 100 (n - 1). Raises `ConfigError`.
     """
-    children = [
-        Child(name, service_command(name, config), environment) for name in ("ingress", "router")
+    return [
+        *_ingress(settings, ingress, config, environment),
+        Child("router", service_command("router", config), environment),
+        *_several("delivery", workers, (settings.admin.delivery_port, 1), config, environment),
     ]
-    port = settings.admin.delivery_port
-    return [*children, *_several("delivery", workers, port, config, environment)]
+
+
+def _ingress(
+    settings: Settings, count: int, config: Path | None, environment: Mapping[str, str]
+) -> list[Child]:
+    if count > 1:
+        environment = {**environment, SHARE_PORTS: "true"}
+        for number, listener in enumerate(settings.ingress.listeners):
+            if not listener.port:
+                where = f"ingress.listeners.{number}.port"
+                raise ConfigError(f"{where}: 0 cannot be shared by processes")
+    ports = (settings.admin.ingress_port, INGRESS_STEP)
+    return _several("ingress", count, ports, config, environment)
 
 
 def _several(
-    service: str, count: int, base: int, config: Path | None, environment: Mapping[str, str]
+    service: str,
+    count: int,
+    ports: tuple[int, int],
+    config: Path | None,
+    environment: Mapping[str, str],
 ) -> list[Child]:
-    """Process n of a service has the admin port `base` + n - 1; free ones where that is 0."""
+    """Each has its own admin port, of which the first and the step are given; 0 is a free one.
+
+    Raises `ConfigError` where there are not so many.
+    """
+    first, step = ports
+    if first and first + step * (count - 1) > LAST_PORT:
+        setting = f"admin.{service}_port"
+        raise ConfigError(f"{setting}: {first} leaves no ports for {count} processes")
     children = []
     for number in range(count):
-        port = {ADMIN_PORT.format(service.upper()): str(base + number)} if base and number else {}
+        port = first + step * number
+        own = {ADMIN_PORT.format(service.upper()): str(port)} if first and number else {}
         name = f"{service}-{number + 1}" if count > 1 else service
-        children.append(Child(name, service_command(service, config), {**environment, **port}))
+        children.append(Child(name, service_command(service, config), {**environment, **own}))
     return children
 
 

@@ -2,14 +2,17 @@
 
 It owns processes and signals and knows nothing of mail: a child is a name, a command and its
 environment. What to do about a child that ended is decided by `backoff` and by the exit code 2
-(a configuration error at its first start ends everything).
+(a configuration error at its first start ends everything). Children of a supervisor that is killed
+drain and end, too: they would hold the ports of the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +40,18 @@ class Child:
 def backoff(short_lives: int) -> float:
     """Seconds to wait before the next start, after so many lives in a row were short."""
     return min(FIRST_BACKOFF * 2.0 ** min(short_lives, 16), LONGEST_BACKOFF)
+
+
+_PR_SET_PDEATHSIG = 1
+_prctl: Callable[[int, int], int] | None = (
+    ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+)
+
+
+def _die_with_parent() -> None:
+    """In the child: SIGTERM when the supervisor is gone, or nobody could stop it (prctl(2))."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Supervisor:
@@ -113,7 +128,9 @@ class Supervisor:
             short_lives, first = short_lives + 1, False
 
     async def _live(self, child: Child) -> int:
-        process = await asyncio.create_subprocess_exec(*child.command, env=child.environment)
+        process = await asyncio.create_subprocess_exec(
+            *child.command, env=child.environment, preexec_fn=_die_with_parent
+        )
         self._running[child.name] = process
         get_logger().info("child started", child=child.name, pid=process.pid)
         if self._stop.is_set():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from services.run import INGRESS_STEP
 from tests.support.ingress import write_users
 from tests.support.pipeline import Metrics, eventually, free_port, http_get
 from tests.support.smtp_client import SmtpClient
@@ -23,6 +24,7 @@ async def metrics(port: int) -> Metrics:
 
 async def test_two_processes_share_an_address_and_end_together(tmp_path: Path) -> None:
     port, admin = free_port(), free_port()
+    ports = (admin, admin + INGRESS_STEP)
     users = write_users(tmp_path, [{"username": "al", "password": "pw"}])
     listener = {"address": "127.0.0.1", "port": port, "tls": "none", "auth": "optional"}
     listener |= {"auth_without_tls": True, "relay_networks": ["127.0.0.0/8"]}
@@ -39,7 +41,7 @@ async def test_two_processes_share_an_address_and_end_together(tmp_path: Path) -
         env={k: v for k, v in os.environ.items() if not k.startswith("POSTROAD_")},
     )
     try:
-        for one in (admin, admin + 1):
+        for one in ports:
 
             async def ready(one: int = one) -> bool:
                 try:
@@ -51,14 +53,12 @@ async def test_two_processes_share_an_address_and_end_together(tmp_path: Path) -
         for _ in range(40):
             async with SmtpClient(port) as client:
                 assert (await client.send("a@b.test", ["c@d.test"], b"x: y\r\n\r\n")).code == 250
-        taken = [
-            (await metrics(one))["postroad_accepted_messages_total"] for one in (admin, admin + 1)
-        ]
+        taken = [(await metrics(one))["postroad_accepted_messages_total"] for one in ports]
         assert sum(taken) == 40
         assert min(taken) > 0
         write_users(tmp_path, [{"username": "bo", "password": "pw"}])
         process.send_signal(signal.SIGHUP)
-        for one in (admin, admin + 1):
+        for one in ports:
 
             async def renewed(one: int = one) -> bool:
                 return (await metrics(one))['postroad_credentials_reloads_total{result="ok"}'] == 1

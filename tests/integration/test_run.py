@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.run import INGRESS_STEP
 from tests.support.pipeline import eventually, free_port, http_get
 
 TIMEOUT = 60.0
@@ -78,9 +79,10 @@ async def test_run_starts_all_three_under_var_and_sigterm_ends_them_well(tmp_pat
 
 
 @pytest.mark.slow
-async def test_further_workers_listen_on_the_following_ports(tmp_path: Path) -> None:
-    async with run(tmp_path, "--workers", "2") as running:
-        await running.wait_ready(running.ports["delivery_port"] + 1)
+async def test_further_processes_listen_on_ports_of_their_own(tmp_path: Path) -> None:
+    async with run(tmp_path, "--workers", "2", "--ingress", "2") as running:
+        more = running.ports["delivery_port"] + 1, running.ports["ingress_port"] + INGRESS_STEP
+        await running.wait_ready(*more)
         running.process.send_signal(signal.SIGINT)
         assert await running.end() == 0, (tmp_path / "log").read_text()
 

@@ -96,3 +96,16 @@ async def test_stopping_during_a_backoff_does_not_wait_for_it(tmp_path: Path) ->
     supervisor.stop()
     async with asyncio.timeout(20):
         await running
+
+
+async def test_children_of_a_supervisor_that_is_killed_drain_as_well(tmp_path: Path) -> None:
+    one = child("one", tmp_path)
+    source = (
+        "import asyncio, sys; from services.supervisor import Child, Supervisor\n"
+        "asyncio.run(Supervisor([Child('one', tuple(sys.argv[1:]), {})], 20.0).run())"
+    )
+    supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", source, *one.command)
+    await lines_of(tmp_path / "one", 1)
+    supervisor.kill()
+    await supervisor.wait()
+    assert await lines_of(tmp_path / "stopped", 1) == ["one"]
