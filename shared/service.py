@@ -30,7 +30,7 @@ from shared.plan.providers import provider_names
 from shared.settings.load import ConfigError
 from shared.settings.model import Settings
 from shared.settings.public import public_settings
-from shared.settings.reload import SettingsWatch
+from shared.settings.reload import Live, SettingsWatch
 from shared.settings.shaping import LimitsSettings
 from shared.settings.units import format_duration
 
@@ -191,7 +191,8 @@ async def _watching(
         yield
         return
     on_change = service.set_limits if isinstance(service, Limited) else _of_no_concern
-    watch = SettingsWatch(config, settings, on_change)
+    live = service if isinstance(service, Live) else None
+    watch = SettingsWatch(config, settings, on_change, live=live)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _look_again, watch, service)
     watch.start()
     try:

@@ -25,7 +25,7 @@ from shared.content.interface import ContentStore
 from shared.content.store import open_store
 from shared.file_watch import FileWatch
 from shared.open_files import allow_connections
-from shared.settings.accepting import OauthSettings
+from shared.settings.accepting import IngressSettings, OauthSettings
 from shared.settings.model import Settings
 
 PATIENCE = 0.6
@@ -36,16 +36,25 @@ class Ingress:
     """The service; see `shared.service.Service`. `addresses` are those it listens on."""
 
     name = "ingress"
+    live_keys = frozenset(
+        f"ingress.{key}"
+        for key in (
+            "max_connections",
+            "reserved_connections",
+            "command_timeout",
+            "max_connections_per_address",
+            "max_connections_per_network",
+            "connections_per_minute",
+            "max_loop_lag",
+            "max_memory_bytes",
+        )
+    )
 
     def __init__(self, settings: Settings, broker: Broker, store: ContentStore) -> None:
         ingress = settings.ingress
         self._settings = settings
         self.addresses: list[tuple[str, int]] = []
-        self._sessions = Sessions(
-            ingress.max_connections,
-            ingress.command_timeout / 1000,
-            ingress.max_connections * ingress.reserved_connections // 100,
-        )
+        self._sessions = Sessions(*_session_limits(ingress))
         self._acceptance = Acceptance(broker, store, settings.content_store.inline_max_bytes)
         self._authentication = None
         self._watches: list[FileWatch] = []
@@ -55,14 +64,8 @@ class Ingress:
             self._authentication = Authentication(Authenticator(users), Throttle(), tokens)
             self._watches.append(watch_credentials(path, users, self._authentication.renew))
         quotas = Quotas(time.monotonic)
-        crowd = Crowd(
-            CrowdLimits(
-                ingress.max_connections_per_address,
-                ingress.max_connections_per_network,
-                ingress.connections_per_minute,
-            )
-        )
-        self._overload = Overload(LoadLimits(ingress.max_loop_lag / 1000, ingress.max_memory_bytes))
+        self._crowd = Crowd(_crowd_limits(ingress))
+        self._overload = Overload(_load_limits(ingress))
         patience = PatienceLimits(ingress.transaction_timeout / 1000, ingress.min_data_rate)
         tls = None
         if ingress.tls:
@@ -77,7 +80,7 @@ class Ingress:
                     self._sessions,
                     self._acceptance,
                     quotas,
-                    crowd,
+                    self._crowd,
                     self._overload,
                     patience,
                     self._authentication,
@@ -109,6 +112,14 @@ class Ingress:
         for watch in self._watches:
             watch.look_now()
 
+    def take_up(self, settings: Settings) -> None:
+        """See `shared.settings.reload.Live`. Open sessions stay."""
+        ingress = settings.ingress
+        allow_connections(ingress.max_connections)
+        self._sessions.set_limits(*_session_limits(ingress))
+        self._crowd.set_limits(_crowd_limits(ingress))
+        self._overload.set_limits(_load_limits(ingress))
+
     def ready(self) -> str:
         """Whether sessions are welcome."""
         return "" if self.addresses else "not listening"
@@ -125,6 +136,23 @@ class Ingress:
         self._overload.stop()
         if self._authentication is not None:
             self._authentication.close()
+
+
+def _session_limits(ingress: IngressSettings) -> tuple[int, float, int]:
+    reserved = ingress.max_connections * ingress.reserved_connections // 100
+    return ingress.max_connections, ingress.command_timeout / 1000, reserved
+
+
+def _crowd_limits(ingress: IngressSettings) -> CrowdLimits:
+    return CrowdLimits(
+        ingress.max_connections_per_address,
+        ingress.max_connections_per_network,
+        ingress.connections_per_minute,
+    )
+
+
+def _load_limits(ingress: IngressSettings) -> LoadLimits:
+    return LoadLimits(ingress.max_loop_lag / 1000, ingress.max_memory_bytes)
 
 
 def build(settings: Settings, broker: Broker) -> Ingress:

@@ -1,18 +1,20 @@
 """Takes up new limits while the process runs: watches the configuration file.
 
-A file that cannot be used changes nothing. Nothing but `limits` takes effect without a restart.
+A file that cannot be used changes nothing. What takes effect without a restart is `limits`, and the
+keys that a service says it takes up; all others that changed are named.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from shared import metrics
 from shared.file_watch import PAUSE, FileWatch
 from shared.logs import get_logger
+from shared.settings.changes import changes
 from shared.settings.load import ConfigError, load_settings
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitOverride, LimitsSettings
@@ -24,11 +26,21 @@ Load = Callable[[Path], Settings]
 OnChange = Callable[[LimitsSettings], None]
 
 
+@runtime_checkable
+class Live(Protocol):
+    """What takes up keys of the section `ingress` while it runs."""
+
+    live_keys: frozenset[str]
+
+    def take_up(self, settings: Settings) -> None:
+        """From now on their values in `settings` hold."""
+
+
 class SettingsWatch(FileWatch):
     """Calls `on_change`, on the loop, with the limits each time they have changed.
 
-    `settings` are those the process runs with. `load` is called on a thread and raises
-    `ConfigError`.
+    `live` is told of its keys. `settings` are those the process runs with. `load` is called on a
+    thread and raises `ConfigError`.
     """
 
     def __init__(
@@ -37,6 +49,7 @@ class SettingsWatch(FileWatch):
         settings: Settings,
         on_change: OnChange,
         *,
+        live: Live | None = None,
         load: Load = load_settings,
         pause: float = PAUSE,
     ) -> None:
@@ -44,6 +57,7 @@ class SettingsWatch(FileWatch):
         self._path = path
         self._settings = settings
         self._on_change = on_change
+        self._live = live
         self._load = load
 
     async def read(self) -> None:
@@ -54,17 +68,29 @@ class SettingsWatch(FileWatch):
             metrics.config_reloads.labels("failed").inc()
             get_logger().error("configuration not taken up", error=str(error))
             return
-        changed = [
-            key
-            for key in Settings.model_fields
-            if getattr(new, key) != getattr(self._settings, key)
-        ]
-        if changed:
+        found = changes(self._settings, new)
+        if found:
             metrics.config_reloads.labels("ok").inc()
-        if rest := [key for key in changed if key != "limits"]:
-            get_logger().warning("configuration needs a restart", sections=rest)
-        if "limits" in changed:
+        live_keys = self._live.live_keys if self._live is not None else frozenset()
+        taken = {key: what for key, what in found.items() if key in live_keys}
+        others = [key for key in found if key not in taken and not key.startswith("limits.")]
+        if others:
+            told = {key: found[key] for key in others[:MOST_LOGGED]}
+            more = max(0, len(others) - MOST_LOGGED)
+            get_logger().warning("configuration needs a restart", keys=told, more=more)
+        if taken:
+            self._take_up_keys(new, taken)
+        if new.limits != self._settings.limits:
             self._take_up(new.limits)
+
+    def _take_up_keys(self, new: Settings, taken: Mapping[str, str]) -> None:
+        assert self._live is not None
+        names = [key.partition(".")[2] for key in taken]
+        update = {name: getattr(new.ingress, name) for name in names}
+        ingress = self._settings.ingress.model_copy(update=update)
+        self._settings = self._settings.model_copy(update={"ingress": ingress})
+        self._live.take_up(self._settings)
+        get_logger().info("configuration taken up", keys=dict(taken))
 
     def _take_up(self, limits: LimitsSettings) -> None:
         self._on_change(limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Mapping
@@ -82,7 +83,16 @@ async def test_new_limits_hold_without_a_restart(tmp_path: Path) -> None:
 
         rewrite(pipeline, {"limits": {}, "hostname": "other.example.net"})
         line = await logged(pipeline, "router", "configuration needs a restart")
-        assert line["sections"] == ["hostname"]
+        assert list(line["keys"]) == ["hostname"]
+        assert line["keys"]["hostname"].endswith(" -> other.example.net")
+        ingress = yaml.safe_load(pipeline.config.read_text())["ingress"]
+        rewrite(pipeline, {"ingress": {**ingress, "max_connections": 1}})
+        taken = await logged(pipeline, "ingress", "configuration taken up")
+        assert taken["keys"]["ingress.max_connections"].endswith(" -> 1")
+        async with SmtpClient(pipeline.smtp_port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", pipeline.smtp_port)
+            assert (await reader.read()).startswith(b"421 4.3.2 ")
+            writer.close()
         for name in SERVICES:
             pipeline.terminate(name)
             await pipeline.wait_drained(name)

@@ -13,8 +13,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.logs import configure_logging
+from shared.settings.changes import LONGEST_VALUE, changes
 from shared.settings.load import load_settings
-from shared.settings.model import LoggingSettings
+from shared.settings.model import LoggingSettings, Settings
 from shared.settings.reload import MOST_LOGGED, SettingsWatch, differences
 from shared.settings.shaping import LimitsSettings
 from tests.support.log_state import log_state_kept
@@ -189,7 +190,7 @@ async def test_a_file_that_says_the_same_changes_nothing(
     assert reloads("ok") == before
 
 
-async def test_sections_that_need_a_restart_are_named_and_limits_still_taken_up(
+async def test_keys_that_need_a_restart_are_named_and_limits_still_taken_up(
     asked: Watched, capfd: pytest.CaptureFixture[str]
 ) -> None:
     asked.path.write_text(
@@ -199,8 +200,50 @@ async def test_sections_that_need_a_restart_are_named_and_limits_still_taken_up(
     assert await asked.connections() == 30
     warning, info = lines(capfd)
     assert warning["level"] == "warning"
-    assert warning["sections"] == ["hostname", "lanes"]
+    keys = warning["keys"]
+    assert keys["hostname"].endswith(" -> other.test")
+    assert all(key == "hostname" or key.startswith("lanes") for key in keys)
+    assert any(what.endswith(" -> 2") for key, what in keys.items() if "partitions" in key)
     assert info["event"] == "limits changed"
+
+
+class Taking:
+    """A service that takes up one key."""
+
+    live_keys = frozenset({"ingress.max_connections"})
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def take_up(self, settings: Settings) -> None:
+        self.taken.append(settings.ingress.max_connections)
+
+
+async def test_what_a_service_takes_up_is_told_once_and_needs_no_restart(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, live = tmp_path / "postroad.yaml", Taking()
+    path.write_text(FEW)
+    watch = SettingsWatch(path, load_settings(path), lambda _: None, live=live)
+    path.write_text(f"{FEW}ingress: {{max_connections: 77, max_recipients: 200}}\n")
+    for _ in range(2):
+        await watch.read()
+    assert live.taken == [77]
+    told = [(line["event"], line["keys"]) for line in lines(capfd)]
+    restart = ("configuration needs a restart", {"ingress.max_recipients": "1000 -> 200"})
+    taken = ("configuration taken up", {"ingress.max_connections": "10000 -> 77"})
+    assert told == [restart, taken, restart]
+
+
+def test_changes_hide_passwords_and_name_each_key() -> None:
+    old = Settings.model_validate({"broker": {"url": "amqp://user:old@host/"}})
+    place = f"file:///{'p' * 150}"
+    new = Settings.model_validate(
+        {"broker": {"url": "amqp://user:new@host/"}, "content_store": {"url": place}}
+    )
+    found = changes(old, new)
+    assert found["broker.url"] == "amqp://user:***@host/ -> amqp://user:***@host/"
+    assert found["content_store.url"].endswith(f" -> {place[:LONGEST_VALUE]}...")
 
 
 async def test_after_its_end_a_watch_says_nothing(watched: Watched) -> None:
