@@ -110,9 +110,7 @@ def _decoy(credentials: Iterable[Credential]) -> str:
             usual="m={},t={},p={}".format(*usual),
             users=unusual[:20],
         )
-    return decoy_like(
-        next(each.password_hash for each in having if costs[each.username] == usual)
-    )
+    return decoy_like(next(each.password_hash for each in having if costs[each.username] == usual))
 
 
 @lru_cache(maxsize=1)
