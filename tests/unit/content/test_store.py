@@ -90,6 +90,16 @@ async def test_a_blob_stays_until_every_share_has_ended(store: ContentStore) -> 
         await store.get(BLOB)
 
 
+async def test_the_last_two_shares_may_end_at_once(tmp_path: Path) -> None:
+    root = tmp_path / "content"
+    store = open_store(ContentStoreSettings(url=f"file://{root}"))
+    names = [f"folder/{number}" for number in range(50)]
+    await asyncio.gather(*(store.put(name, DATA) for name in names))
+    half = Fraction(1, 2)
+    await asyncio.gather(*(store.end_share(name, half, job) for name in names for job in "ab"))
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+
+
 async def test_an_end_that_is_reported_again_after_the_blob_went_does_no_harm(
     store: ContentStore,
 ) -> None:
