@@ -54,10 +54,18 @@ class FileWatch:
             if self._asked.is_set() or (stamps == seen and stamps != read):
                 self._asked.clear()
                 read = stamps
-                await self._read()
+                await self._read_safely()
             seen = stamps
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), self._pause)
+
+    async def _read_safely(self) -> None:
+        """What is wrong with one change must not hide the next, which may take rights away."""
+        try:
+            await self._read()
+        except Exception:
+            paths = [str(path) for path in self._paths]
+            get_logger().exception("changed files were not taken up", paths=paths)
 
     def _ended(self, watching: asyncio.Task[None]) -> None:
         if not watching.cancelled() and (error := watching.exception()) is not None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from services.delivery.deadline import by_parameter, deadline_obstacle
 from shared.mail.headers import header_section
 from shared.messages.model import DeliveryJob, DsnWishes
+from shared.smtp.parameters import LONGEST_ORCPT
 from shared.smtp.replies import Reply
 
 TOO_LARGE = Reply(552, "5.3.4", "The message is larger than the next hop takes")
@@ -115,8 +116,8 @@ def _with_wishes(
         line = f"RCPT TO:<{recipient.address}>"
         if recipient.notify:
             line += f" NOTIFY={recipient.notify}"
-        if recipient.orcpt:
-            line += f" ORCPT={_ascii_orcpt(recipient.orcpt)}"
+        if recipient.orcpt and len(orcpt := _ascii_orcpt(recipient.orcpt)) <= LONGEST_ORCPT:
+            line += f" ORCPT={orcpt}"  # a longer one would cost the recipient (RFC 3461, 4.2)
         commands.append(f"{line}\r\n".encode())
     return commands
 

@@ -61,6 +61,10 @@ class Authentication:
             grant = await self._check(claim, place, certificate_names)
         except Busy:
             return AUTH_BUSY
+        except asyncio.CancelledError:
+            # Who leaves before he is answered has had his check all the same.
+            self._throttle.failed(place, account, now())
+            raise
         if isinstance(grant, Grant):
             self._throttle.succeeded(place, grant.user.username.encode(), now())
             return grant

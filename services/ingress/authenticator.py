@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from services.ingress.credentials import Credential
 from services.ingress.oauth import Identity
-from services.ingress.passwords import PasswordChecks, cost_of, hash_password
+from services.ingress.passwords import PasswordChecks, cost_of, decoy_like, hash_password
 from services.ingress.policy import User
 from services.ingress.senders import parse_senders
 from shared.logs import get_logger
@@ -110,7 +110,7 @@ def _decoy(credentials: Iterable[Credential]) -> str:
             usual="m={},t={},p={}".format(*usual),
             users=unusual[:20],
         )
-    return next(each.password_hash for each in having if costs[each.username] == usual)
+    return decoy_like(next(each.password_hash for each in having if costs[each.username] == usual))
 
 
 @lru_cache(maxsize=1)

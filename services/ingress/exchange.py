@@ -53,14 +53,15 @@ class AuthExchange(SMTP):
         mechanism, *initial = arguments
         response = _decoded(initial[0].encode("latin-1")) if initial else None
         if mechanism == "LOGIN":
-            return await self._ask_login(arguments)
+            return await self._ask_login(response)
         if response is None:
             response = await self.challenge_auth(b"")
         return _PARSERS[mechanism](response)
 
-    async def _ask_login(self, arguments: tuple[str, ...]) -> PasswordClaim:
+    async def _ask_login(self, username: bytes | None) -> PasswordClaim:
         self.session = Session(asyncio.get_running_loop())
-        result = await self.auth_LOGIN(self, list(arguments))
+        initial = [] if username is None else [base64.b64encode(username).decode("ascii")]
+        result = await self.auth_LOGIN(self, ["LOGIN", *initial])
         presented = cast("LoginPassword", result.auth_data)
         return PasswordClaim(presented.login, presented.password)
 

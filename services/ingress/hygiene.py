@@ -77,18 +77,28 @@ def prepare(content: bytes, submission: Submission) -> bytes | ServerReply:
 
 def _fields(header: bytes) -> list[_Field] | ServerReply:
     fields: list[_Field] = []
+    begun: list[bytes] = []
     for number, line in enumerate(header.splitlines(keepends=True), 1):
         if line[:1] in b" \t" and fields:
-            last = fields[-1]
-            fields[-1] = _Field(last.name, last.raw + line)
+            begun.append(line)
             continue
         if number > MOST_FIELDS:
             return HEADER_TOO_LARGE
         match = _FIELD.match(line)
         if match is None:
             return bad_header(f"Line {number} of the header is not a header field")
+        if len(begun) > 1:
+            _end_field(fields, begun)
+        begun = [line]
         fields.append(_Field(match[1].lower(), line))
+    if len(begun) > 1:
+        _end_field(fields, begun)
     return fields
+
+
+def _end_field(fields: list[_Field], lines: Sequence[bytes]) -> None:
+    """The last field has all these lines: put together once, however many they are."""
+    fields[-1] = _Field(fields[-1].name, b"".join(lines))
 
 
 def _twice(fields: Sequence[_Field]) -> ServerReply | None:

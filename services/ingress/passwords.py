@@ -9,6 +9,7 @@ clear.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import secrets
@@ -51,6 +52,17 @@ def cost_of(password_hash: str) -> _Cost:
     if found.type is not argon2.Type.ID:
         raise ValueError("not an argon2id hash (see postroad hash-password)")
     return found.memory_cost, found.time_cost, found.parallelism
+
+
+def decoy_like(password_hash: str) -> str:
+    """A hash of no password at the same cost.
+
+    Were it a user's own, his password would be known by how fast it is refused to a stranger, and
+    no guess at it would count as one at his account.
+    """
+    head, _, digest = password_hash.rpartition("$")
+    octets = secrets.token_bytes(len(digest) * 3 // 4)
+    return f"{head}${base64.b64encode(octets).decode().rstrip('=')}"
 
 
 class PasswordChecks:

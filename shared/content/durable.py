@@ -10,7 +10,7 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +71,16 @@ class DurableWriter:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="content", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="content", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         while True:
             batch = [self._waiting.get()]
             while len(batch) < BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get())
-            self._settle([(put, self._write(put)) for put in batch])
+            self._settle([(put, self._write(put)) for put in batch if not put.done.done()])
 
     def _write(self, put: _Put) -> OSError | None:
         path = self._root / put.name
@@ -109,11 +110,13 @@ class DurableWriter:
     def _settle(self, results: list[tuple[_Put, OSError | None]]) -> None:
         written = [put for put, error in results if error is None]
         sync_error = self._sync([put.name for put in written])
+        if sync_error is not None:
+            self._remove(written)
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Put, OSError | None]]] = {}
         for put, error in results:
             by_loop.setdefault(put.done.get_loop(), []).append((put, error or sync_error))
         for loop, outcomes in by_loop.items():
-            _call(loop, outcomes)
+            self._call(loop, outcomes)
 
     def _sync(self, names: list[str]) -> OSError | None:
         paths = [self._root / name for name in names]
@@ -129,19 +132,25 @@ class DurableWriter:
         below = path.relative_to(self._root).parents
         return [self._root / folder for folder in below]
 
+    def _remove(self, puts: Iterable[_Put]) -> None:
+        """Nobody heard that they are there, so nobody names them."""
+        for put in puts:
+            with suppress(OSError):
+                (self._root / put.name).unlink()
 
-def _call(loop: asyncio.AbstractEventLoop, outcomes: list[tuple[_Put, OSError | None]]) -> None:
-    try:
-        loop.call_soon_threadsafe(_resolve, outcomes)
-    except RuntimeError:
-        return  # the loop is closed: nobody waits any more
+    def _call(
+        self, loop: asyncio.AbstractEventLoop, outcomes: list[tuple[_Put, OSError | None]]
+    ) -> None:
+        try:
+            loop.call_soon_threadsafe(self._resolve, outcomes)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            self._remove(put for put, _ in outcomes)
 
-
-def _resolve(outcomes: list[tuple[_Put, OSError | None]]) -> None:
-    for put, error in outcomes:
-        if put.done.done():
-            continue
-        if error is None:
-            put.done.set_result(None)
-        else:
-            put.done.set_exception(error)
+    def _resolve(self, outcomes: list[tuple[_Put, OSError | None]]) -> None:
+        for put, error in outcomes:
+            if put.done.done():
+                self._remove([put])  # who asked waits no longer
+            elif error is None:
+                put.done.set_result(None)
+            else:
+                put.done.set_exception(error)

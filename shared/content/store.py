@@ -112,7 +112,7 @@ class ObjectContentStore:
                 if not all_ended(markers):
                     return
                 await self._delete(name)
-                await obstore.delete_async(self._store, markers)
+                await self._delete_all(markers)
             else:
                 await self._delete(name)
 
@@ -120,6 +120,13 @@ class ObjectContentStore:
         async for batch in obstore.list(self._store, prefix=marker_prefix(name)):
             for entry in batch:
                 yield entry["path"]
+
+    async def _delete_all(self, names: list[str]) -> None:
+        try:
+            await obstore.delete_async(self._store, names)
+        except FileNotFoundError:
+            for name in names:  # who ended the last share at the same time has begun with them
+                await self._delete(name)
 
     async def _delete(self, name: str) -> None:
         try:

@@ -23,7 +23,7 @@ def tell_of_delay(
 
     `notice_ms` is the age from which on a mail takes long; `now` is seconds since the epoch.
     """
-    if not (job.reverse_path and waiting):
+    if not waiting:
         return job, ()
     wishes, by = job.dsn, job.deliver_by
     asked: list[Pair] = []
@@ -37,4 +37,6 @@ def tell_of_delay(
         by = msgspec.structs.replace(by, told=True)
     if wishes is job.dsn and by is job.deliver_by:
         return job, ()
-    return msgspec.structs.replace(job, dsn=wishes, deliver_by=by), tuple(asked)
+    # Also of a null reverse-path, whom nobody tells: else it is tried as if it were about to be.
+    told = msgspec.structs.replace(job, dsn=wishes, deliver_by=by)
+    return told, tuple(asked) if job.reverse_path else ()

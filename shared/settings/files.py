@@ -43,6 +43,8 @@ def read_yaml(path: Path) -> Any:
         raise FileError(f"{path}: not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         raise FileError(f"{path}{_place(error.problem_mark)}: {error.problem}") from None
+    except RecursionError:
+        raise FileError(f"{path}: nested too deeply") from None
     except (yaml.YAMLError, ValueError):
         raise FileError(f"{path}: not YAML") from None
 

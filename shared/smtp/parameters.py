@@ -136,7 +136,7 @@ def _notify(value: str) -> str:
 
 def _orcpt(value: str) -> str:
     match = _ORCPT.fullmatch(value)
-    if match is None or len(value) > LONGEST_ORCPT:
+    if match is None or len(value) > LONGEST_ORCPT or not value.isprintable():
         raise ProtocolError(PARAMETER_SYNTAX)
     # With SMTPUTF8 the address may also be unitext (RFC 6533, 3), in which nothing is encoded.
     if match[1].lower() != "utf-8" and not XTEXT.fullmatch(match[2]):

@@ -1,7 +1,7 @@
 """Reverse-paths and forward-paths as typed values (RFC 5321, 4.1.2; RFC 6531, 3.3). Pure.
 
 A path is parsed once, here, and no other module looks for brackets or control octets. What is
-accepted has no control characters, so it can be written into a command or a header as it is.
+accepted is printable, so it can be written into a command or a header as it is.
 
 Doubt: a local-part may be longer than the 64 octets of RFC 5321, 4.5.3.1.1, since addresses made
 for each recipient (VERP, SRS) often are; the limit of the whole path holds.
@@ -117,7 +117,7 @@ def _is_sound(match: re.Match[str]) -> bool:
     """What the grammar cannot say: lengths, addresses, and the rules of IDNA."""
     local_part, domain = match[1], match[2]
     if not (local_part.isascii() or local_part.isprintable()):
-        return False  # nobody could send it on: it may be anything to the next reader
+        return False  # what nobody sees: delivery would park it, and not only this recipient
     if domain.startswith("["):
         return _is_address(domain[1:-1]) and _fits(local_part, domain)
     if not domain.isascii():

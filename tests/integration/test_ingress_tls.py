@@ -230,6 +230,7 @@ async def test_auth_without_tls_where_the_listener_allows_it(in_the_clear: Runni
         (["AUTH PLAIN " + b64(b"alice\0alice\0secret")], ["235 2.7.0"]),
         (["AUTH LOGIN", "YWxpY2U=", "*"], ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "501 5.7.0"]),
         (["AUTH LOGIN YWxpY2U=", "c2VjcmV0"], ["334 UGFzc3dvcmQ6", "235 2.7.0"]),
+        (["AUTH LOGIN =", "c2VjcmV0"], ["334 UGFzc3dvcmQ6", "535 5.7.8"]),
         (["AUTH PLAIN", "x" * 13_000], ["334", "500 5.5.6"]),
         (["AUTH PLAIN", "AA\nAA"], ["334", "500 5.5.2"]),
         (["AUTH CRAM-MD5"], ["504 5.5.4"]),

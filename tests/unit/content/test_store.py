@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -87,6 +88,16 @@ async def test_a_blob_stays_until_every_share_has_ended(store: ContentStore) -> 
     await store.end_share(BLOB, Fraction(1, 4), "second-b")
     with pytest.raises(ContentMissing):
         await store.get(BLOB)
+
+
+async def test_the_last_two_shares_may_end_at_once(tmp_path: Path) -> None:
+    root = tmp_path / "content"
+    store = open_store(ContentStoreSettings(url=f"file://{root}"))
+    names = [f"folder/{number}" for number in range(50)]
+    await asyncio.gather(*(store.put(name, DATA) for name in names))
+    half = Fraction(1, 2)
+    await asyncio.gather(*(store.end_share(name, half, job) for name in names for job in "ab"))
+    assert [path for path in root.rglob("*") if path.is_file()] == []
 
 
 async def test_an_end_that_is_reported_again_after_the_blob_went_does_no_harm(
@@ -183,3 +194,41 @@ async def test_a_put_whose_sync_fails_raises(tmp_path: Path) -> None:
     writer = DurableWriter(tmp_path, failing)
     with pytest.raises(OSError, match="No space left"):
         await writer.put("folder/blob", DATA)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_a_put_that_nobody_waits_for_any_more_leaves_nothing(tmp_path: Path) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def stalled(path: Path) -> None:
+        begun.set()
+        go.wait()
+        fsync_path(path)
+
+    writer = DurableWriter(tmp_path, stalled)
+    writing = asyncio.ensure_future(writer.put("folder/writing", DATA))
+    await asyncio.to_thread(begun.wait)
+    waiting = asyncio.ensure_future(writer.put("folder/waiting", DATA))
+    await asyncio.sleep(0)
+    for put in (writing, waiting):
+        put.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await put
+    go.set()
+    await writer.put("folder/next", DATA)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["next"]
+
+
+async def test_a_thread_that_could_not_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    writer = DurableWriter(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            await writer.put("blob", DATA)
+    async with asyncio.timeout(10):
+        await writer.put("blob", DATA)

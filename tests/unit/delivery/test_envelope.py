@@ -142,6 +142,13 @@ def test_an_original_recipient_needs_no_smtputf8(offered: dict[str, str]) -> Non
     ]
 
 
+def test_an_original_recipient_that_gets_too_long_stays_here() -> None:
+    recipients = (Recipient("a@b.test", "NEVER", f"utf-8;{'ю' * 80}@b.test"),)
+    wishing = msgspec.structs.replace(job(), recipients=recipients, dsn=DsnWishes())
+
+    assert envelope_commands(wishing, {"dsn": ""})[1] == b"RCPT TO:<a@b.test> NOTIFY=NEVER\r\n"
+
+
 @pytest.mark.parametrize("value", ["x\r\nDATA", "x SIZE=1", "x\x00"])
 def test_a_wish_that_is_more_than_a_value_parks_the_job(value: str) -> None:
     assert is_safe_envelope(wishing())

@@ -70,6 +70,18 @@ async def test_wrong_claims_of_every_kind_block_their_place(
     assert isinstance(await authentication.decide(RIGHT, "2001:db8:0:1::1"), Grant)
 
 
+async def test_who_leaves_before_the_answer_has_guessed_all_the_same(
+    authentication: Authentication,
+) -> None:
+    for _ in range(MOST_OF_PLACE):
+        guess = asyncio.ensure_future(authentication.decide(WRONG, HERE))
+        await asyncio.sleep(0)
+        guess.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await guess
+    assert await authentication.decide(RIGHT, HERE) is TOO_MANY_GUESSES
+
+
 async def test_a_certificate_is_a_claim_like_others(authentication: Authentication) -> None:
     found = await authentication.decide(CertificateClaim(b"alice"), HERE, ("a.test",))
     assert isinstance(found, Grant)

@@ -84,6 +84,15 @@ async def test_a_failure_is_never_remembered_and_an_unknown_user_costs_a_check(
             await authenticator.check(username, b"wrong", "p")
 
 
+async def test_a_stranger_does_not_learn_that_a_password_is_that_of_a_user(
+    authenticator: Authenticator,
+) -> None:
+    assert await authenticator.check(b"alice", b"secret", "p") is not None
+    authenticator.close()  # what is remembered would answer at once, and tell
+    with pytest.raises(RuntimeError):
+        await authenticator.check(b"nobody", b"secret", "p")
+
+
 async def test_nothing_that_is_kept_shows_the_password(authenticator: Authenticator) -> None:
     await authenticator.check(b"alice", b"secret", "p")
     assert "secret" not in repr(vars(authenticator)) + repr(vars(authenticator._checks))

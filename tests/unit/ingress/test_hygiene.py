@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.content import LONGEST_HEADER
-from services.ingress.hygiene import MOST_FIELDS, Submission, prepare
+from services.ingress.hygiene import MOST_FIELDS, Submission, _fields, prepare
 from shared.smtp.server_replies import HEADER_TOO_LARGE, ServerReply
 
 COMPLETE = b"From: a@b.test\r\nDate: x\r\nMessage-ID: <x@b.test>\r\n"
@@ -40,6 +40,16 @@ def test_what_is_missing_comes_at_the_end_of_the_headers() -> None:
     assert isinstance(found, bytes)
     assert found.endswith(b"Message-ID: <ID@mta.test>\r\n\r\n")
     assert prepare(b"\r\nbody\r\n", submission()) == found + b"body\r\n"
+
+
+def test_many_folds_take_linear_time() -> None:
+    folded = b"Subject: x\r\n" + b" \r\n" * 1_000_000
+    found = _fields(b"To: a@b.test,\r\n c@d.test\r\n" + folded)
+    assert not isinstance(found, ServerReply)
+    assert [(field.name, len(field.raw)) for field in found] == [
+        (b"to", 26),
+        (b"subject", len(folded)),
+    ]
 
 
 def test_every_bcc_goes_with_its_folds_however_it_is_written() -> None:

@@ -38,7 +38,6 @@ def test_a_deadline_that_passed_is_told_once_to_whoever_did_not_leave_it_out() -
     "one",
     [
         job(DeliverBy(1.0, returns=True)),
-        job(DeliverBy(1.0), path=""),
         job(DeliverBy(1.0, told=True)),
     ],
 )
@@ -55,3 +54,9 @@ def test_who_is_late_in_both_ways_is_told_once() -> None:
 def test_that_nobody_waits_is_not_told() -> None:
     one = job(DeliverBy(1.0), DsnWishes())
     assert told(one, [], 9999.0) == (one, [])
+
+
+def test_the_null_reverse_path_is_told_nothing_and_counts_as_told() -> None:
+    after, addresses = told(job(DeliverBy(1.0), DsnWishes(), path=""), waiting("DELAY"), 9999.0)
+    assert addresses == []
+    assert after.deliver_by == DeliverBy(1.0, told=True)

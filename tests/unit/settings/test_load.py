@@ -221,6 +221,7 @@ def test_one_port_on_two_addresses_and_port_zero_are_no_clash(file: Path) -> Non
         (f"broker: {{url: 'amqp://u:{SECRET}@h\n a: b", ", line 2: found unexpected end of stream"),
         ("? [a]\n: b", ", line 1: found unhashable key"),
         ("hostname: 2020-99-99", ": not YAML"),
+        ("[" * 5000, ": nested too deeply"),
         ("- a\n- b", ": must be a mapping of settings"),
     ],
 )

@@ -115,6 +115,7 @@ def test_the_parameters_of_rcpt() -> None:
         (" ORCPT=rfc822;a+b", 501),
         (" ORCPT=rfc822;\u00fc@b.test", 501),
         (" ORCPT=rfc822;" + "a" * 500, 501),
+        (" ORCPT=utf-8;a\u200bb@b.test", 501),
         (" ORCPT=rfc822;a ORCPT=rfc822;b", 501),
     ],
 )
