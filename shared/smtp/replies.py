@@ -87,7 +87,8 @@ def _one_line(line: bytes) -> Reply | None:
 
 
 def _begins_like_a_reply(line: bytes) -> bool:
-    return line[3:4] in _MARKS and line[:3].isdigit() and line[:1] in b"2345"
+    code = line[:3]
+    return len(code) == 3 and line[3:4] in _MARKS and code.isdigit() and code[:1] in b"2345"
 
 
 def _text(line: bytes, start: int = 4) -> str:

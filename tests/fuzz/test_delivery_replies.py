@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.delivery.client import PipelinedProtocol
@@ -72,6 +72,7 @@ def test_arbitrary_bytes(data: bytes, size: int, expected: int) -> None:
     st.integers(1, 9),
     st.integers(0, 5),
 )
+@example([b"250", b"\r\n", b"25", b"\n"], 1, 0)
 def test_bytes_that_look_like_replies(parts: list[bytes], size: int, expected: int) -> None:
     asyncio.run(feed(b"".join(parts), size, expected))
 
