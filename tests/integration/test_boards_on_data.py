@@ -69,6 +69,11 @@ async def test_every_panel_speaks_when_what_it_shows_happens(tmp_path: Path) -> 
         async with busy.load(60):
             async for _ in busy.hours():
                 pass
+
+            async def scraped() -> bool:
+                return bool(await server.now("postroad_crowd_jobs_total > 0"))
+
+            await eventually(scraped, "what came last is scraped", 20)
         found = await answers(server, start)
 
     assert len(found) > 80

@@ -21,7 +21,7 @@ from typing import Self, cast
 
 from shared.plan.limits import Limits
 
-JITTER = 0.1
+JITTER = 0.3
 """Seconds between a message's begin and the moment it is read here, at most."""
 GRACE = 0.02
 """Seconds by which the end of a connection may be read after the begin of the next."""
