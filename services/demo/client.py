@@ -19,6 +19,7 @@ from services.demo.plan import Planned
 TRIES = 10
 PAUSE = 0.2
 """Seconds before a message or a session is tried again."""
+CLOSE_TIMEOUT = 5.0
 REPLY_TIMEOUT = 60.0
 """Seconds to wait for any reply."""
 
@@ -72,7 +73,9 @@ class _Session:
         """Close the connection."""
         self.writer.close()
         with contextlib.suppress(OSError):
-            await self.writer.wait_closed()
+            async with asyncio.timeout(CLOSE_TIMEOUT):  # what is unsent may wait for the peer
+                await self.writer.wait_closed()
+        self.writer.transport.abort()
 
 
 async def submit_all(submission: Submission, plan: Iterable[Planned], sessions: int = 20) -> None:
