@@ -158,13 +158,16 @@ class SmtpServer(AuthExchange):
             return None
         return self._patience.overdue(now, self._dialogue.transaction, self._content)
 
-    def shed(self) -> None:
-        """Somebody else needs the room."""
+    def shed(self) -> bool:
+        """Somebody else needs the room. Whether this one gives it."""
+        if self._holds & _STORING:
+            return False
         if self._holds & _TLS:
             count_refusal(replies.SHED)
             self._cut()
         else:
             self.time_out(replies.SHED)
+        return True
 
     def _cut(self) -> None:
         if self._handshake is not None:

@@ -30,8 +30,11 @@ class Session(Protocol):
     def overdue(self, now: float) -> ServerReply | None:
         """What to say if that which is under way takes too long; asked from time to time."""
 
-    def shed(self) -> None:
-        """End at once: others need the room. Only strangers are asked."""
+    def shed(self) -> bool:
+        """End at once: others need the room. Only strangers are asked.
+
+        False while a mail of the session is being stored: its 250 is owed, and it counts on.
+        """
 
     def drain(self, patience_over: bool) -> None:
         """End now if nothing is under way, else after the transaction.
@@ -111,17 +114,16 @@ class Sessions:
 
     def _shed(self) -> bool:
         """Make room. Sorted once for as many as there are, so that a flood costs little."""
-        if not self._strangers:
-            return False
-        while True:
-            if not self._idlest:
+        for sort in (False, True):
+            if sort:
                 found = sorted(self._strangers, key=lambda session: session.seen)
                 self._idlest = [(session.seen, session) for session in reversed(found)]
-            seen, idlest = self._idlest.pop()
-            if idlest in self._strangers and idlest.seen == seen:
-                self.remove(idlest)
-                idlest.shed()
-                return True
+            while self._idlest:
+                seen, idlest = self._idlest.pop()
+                if idlest in self._strangers and idlest.seen == seen and idlest.shed():
+                    self.remove(idlest)
+                    return True
+        return False
 
     def remove(self, session: Session) -> None:
         """The session has ended; said more than once, it counts once."""

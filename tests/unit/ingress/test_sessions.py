@@ -26,8 +26,9 @@ class Probe:
     def overdue(self, now: float) -> ServerReply | None:
         return self.late
 
-    def shed(self) -> None:
-        self.was_shed = True
+    def shed(self) -> bool:
+        self.was_shed = not self.busy
+        return self.was_shed
 
     def drain(self, patience_over: bool) -> None:
         self.drained.append(patience_over)
@@ -81,6 +82,19 @@ async def test_the_stranger_that_is_idle_for_longest_makes_room() -> None:
     sessions.trust(fourth)  # has logged in
     assert not sessions.add(Probe(sessions))
     assert not fourth.was_shed
+
+
+async def test_who_is_owed_a_reply_is_not_shed_and_counts_on() -> None:
+    sessions = Sessions(limit=2, timeout=60)
+    storing, idle = strangers(sessions, 1.0, 2.0)
+    storing.busy = True
+    assert sessions.add(Probe(sessions))
+    assert (storing.was_shed, idle.was_shed) == (False, True)
+    assert not sessions.add(Probe(sessions)), "nobody is left who could make room"
+    assert len(sessions) == 2
+    drained = asyncio.create_task(sessions.drain(0.01))
+    await asyncio.wait_for(drained, 10)
+    assert storing.drained
 
 
 async def test_connections_that_are_no_sessions_yet_count() -> None:
