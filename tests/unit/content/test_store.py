@@ -175,6 +175,15 @@ def test_what_was_just_written_is_read_without_a_thread(tmp_path: Path) -> None:
     assert read_cached(f"{tmp_path}/none") is None
 
 
+@pytest.mark.parametrize("name", ["../secret", "x/../../secret", "./../secret"])
+async def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    store = open_store(ContentStoreSettings(url=f"file://{tmp_path}/content"))
+    await store.put("x/blob", DATA)
+    (tmp_path / "secret").write_bytes(DATA)
+    with pytest.raises(ContentMissing):
+        await store.get(name)
+
+
 async def test_what_does_not_lie_in_the_cache_is_read_all_the_same(tmp_path: Path) -> None:
     store = open_store(ContentStoreSettings(url=f"file://{tmp_path}"))
     large = DATA * (AT_ONCE // len(DATA) + 1)
