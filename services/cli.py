@@ -125,6 +125,19 @@ def check_files(settings: Settings) -> None:
     check_ingress_files(settings)
 
 
+@app.command()
+def queues(
+    config: ConfigOption = None,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Give them the arguments that are wanted.")
+    ] = False,
+) -> None:
+    """Show the queues whose arguments at RabbitMQ are not those of this configuration."""
+    from services.queues import run_queues
+
+    raise typer.Exit(run_queues(load_settings(config), print, migrate=migrate))
+
+
 @app.command("hash-password")
 def hash_password(config: ConfigOption = None) -> None:
     """Read a password from the terminal or standard input and print its argon2 hash."""

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from shared.broker.interface import Broker
+from shared.broker.migration import Migration
 from shared.broker.topology import Topology, build_topology, entrance
 from shared.settings.model import Settings
 
@@ -16,7 +17,7 @@ def connect_broker(settings: Settings, name: str, lanes: Collection[str] | None 
     Only the queues that the service needs are declared, for declaring takes time: of lanes those
     of `lanes` (None: of all), and for ingress none.
     """
-    topology = entrance() if name == "ingress" else _topology(settings, lanes)
+    topology = entrance() if name == "ingress" else topology_of(settings, lanes)
     url = urlsplit(settings.broker.url)
     if url.scheme == "embedded":
         from shared.broker.embedded.broker import EmbeddedBroker  # noqa: PLC0415 - only one is used
@@ -27,8 +28,18 @@ def connect_broker(settings: Settings, name: str, lanes: Collection[str] | None 
     return AmqpBroker(settings.broker, topology, name)
 
 
-def _topology(settings: Settings, lanes: Collection[str] | None) -> Topology:
+def topology_of(settings: Settings, lanes: Collection[str] | None = None) -> Topology:
+    """All queues of this configuration, of lanes those of `lanes` (None: of all)."""
     partitions = {
         lane.name: lane.partitions for lane in settings.lanes if lanes is None or lane.name in lanes
     }
     return build_topology(settings.delivery.retry_schedule, partitions)
+
+
+def connect_migration(settings: Settings) -> Migration | None:
+    """Whoever exchanges queues; None where none has arguments, on the embedded broker."""
+    if urlsplit(settings.broker.url).scheme == "embedded":
+        return None
+    from shared.broker.amqp.migrating import AmqpMigration  # noqa: PLC0415
+
+    return AmqpMigration(settings.broker, topology_of(settings))
