@@ -1,4 +1,4 @@
-"""`postroad queues`: shows which queues are not as this configuration wants them, and mends them."""
+"""`postroad queues`: which queues are not as this configuration wants them; and mends them."""
 
 from __future__ import annotations
 

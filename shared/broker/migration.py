@@ -29,7 +29,8 @@ class Difference:
     harmless: bool
 
     def __str__(self) -> str:
-        return f"{self.queue}: {self.argument} is {self.found}, wanted is {self.wanted}"
+        found, wanted = self.found or "empty", self.wanted or "empty"
+        return f"{self.queue}: {self.argument} is {found}, wanted is {wanted}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def differences(connection: Any, queue: Queue) -> list[Difference]:
             channel.queue_declare(queue.name, durable=True, auto_delete=False, arguments=arguments)
         except PreconditionFailed as error:
             # py-amqp opens the channel again by itself.
-            told = read(queue.name, str(error.reply_text))
+            told = read(queue, str(error.reply_text))
             found.append(told)
             if not _adopt(arguments, told):
                 break
@@ -67,14 +67,16 @@ def differences(connection: Any, queue: Queue) -> list[Difference]:
     return found
 
 
-def read(queue: str, refusal: str) -> Difference:
+def read(queue: Queue, refusal: str) -> Difference:
     """What the broker's refusal tells."""
     match = _REFUSAL.search(refusal)
     if match is None:
-        return Difference(queue, "declaration", "accepted", refusal, harmless=False)
+        return Difference(queue.name, "declaration", "accepted", refusal, harmless=False)
     name = match["name"]
-    wanted, found = _plain(match["wanted"]), _plain(match["found"])
-    return Difference(queue, name, wanted, found, harmless=name in HARMLESS)
+    # At its limit a message that nothing takes up is dropped.
+    dropping = name == "x-delivery-limit" and queue.dead_letter_to is None
+    harmless = name in HARMLESS and not dropping
+    return Difference(queue.name, name, _plain(match["wanted"]), _plain(match["found"]), harmless)
 
 
 def _plain(told: str) -> str:
@@ -88,9 +90,9 @@ def _adopt(arguments: dict[str, Any], told: Difference) -> bool:
         return False
     if told.found == NONE:
         return arguments.pop(told.argument, None) is not None
-    before = arguments.get(told.argument)
-    arguments[told.argument] = _typed(told.found)
-    return arguments[told.argument] != before
+    before, now = arguments.get(told.argument), _typed(told.found)
+    arguments[told.argument] = now
+    return bool(before != now)
 
 
 def _typed(value: str) -> str | int | bool:

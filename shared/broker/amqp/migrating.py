@@ -26,7 +26,7 @@ from shared.broker.amqp.attendance import Alone, alone
 from shared.broker.amqp.connection import LinkOptions, connect
 from shared.broker.amqp.declaring import fence
 from shared.broker.amqp.differing import differences
-from shared.broker.amqp.moving import Move
+from shared.broker.amqp.moving import BATCH, Move
 from shared.broker.migration import Finding, MigrationError, Say
 from shared.broker.topology import DELIVERY_LIMIT, PARKED, Queue, Topology, amqp_arguments
 from shared.settings.model import BrokerSettings
@@ -36,6 +36,7 @@ LEAVE_SECONDS = 90.0
 """How long to wait until everybody has left: a process that hangs is noticed by its heartbeat."""
 SETTLE_SECONDS = 2.0
 """How long the broker may take to move what became due before its step was set aside."""
+
 
 def aside(queue: Queue) -> Queue:
     """Where the messages of `queue` are meanwhile: its limit must drop nothing (RabbitMQ 4)."""
@@ -107,7 +108,16 @@ class AmqpMigration:
 class Exchange:
     """One migration, as long as we are alone."""
 
-    def __init__(self, connection: Any, by_myself: Alone, say: Say) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        by_myself: Alone,
+        say: Say,
+        settle: float = SETTLE_SECONDS,
+        batch: int = BATCH,
+    ) -> None:
+        self._settle = settle
+        self._batch = batch
         self._connection = connection
         self._channel = connection.channel()
         self._alone = by_myself
@@ -135,7 +145,7 @@ class Exchange:
         for queue in queues:
             self._empty(queue, aside(queue))
         if settle:
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(self._settle)
             for queue in queues:
                 self._empty(queue, aside(queue))
 
@@ -143,14 +153,16 @@ class Exchange:
         if depth(self._channel, source.name) is None:
             return
         self._check_unused(source)
-        moved = Move(self._connection, source.name, target.name).run()
+        moved = Move(self._connection, source.name, target.name, self._batch).run()
         if moved:
             self._say(f"{source.name}: {moved} messages moved to {target.name}")
 
     def _check_unused(self, queue: Queue) -> None:
         self._alone.check()
         if self._channel.queue_declare(queue.name, passive=True).consumer_count:
-            raise MigrationError(f"somebody who is not postroad consumes {queue.name}: end him first")
+            raise MigrationError(
+                f"somebody who is not postroad consumes {queue.name}: end him first"
+            )
 
     def _change(self, queue: Queue) -> None:
         self._check_unused(queue)

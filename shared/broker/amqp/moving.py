@@ -18,7 +18,7 @@ from shared.broker.migration import MigrationError
 
 BATCH = 100
 """Messages that are published before any of them is acknowledged: as many may come twice."""
-QUIET_SECONDS = 0.2
+LOOK_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0
 """How long a message, or a confirm, may take to come."""
 _COUNTS = ("x-delivery", "x-acquired")
@@ -27,15 +27,16 @@ _COUNTS = ("x-delivery", "x-acquired")
 class Move:
     """One move from `source` to `target`; nobody else consumes either."""
 
-    def __init__(self, connection: Any, source: str, target: str) -> None:
+    def __init__(self, connection: Any, source: str, target: str, batch: int = BATCH) -> None:
         self._connection = connection
         self._source = source
         self._target = target
+        self._batch = batch
         self._arrived: deque[Any] = deque()
         self._ledger: Ledger[Any] = Ledger()
         self._moved = 0
         self._out = self._open_out()
-        self._in = self._open_in()
+        self._in: Any = None
 
     def _open_out(self) -> Any:
         channel = self._connection.channel()
@@ -45,35 +46,39 @@ class Move:
         channel.events["basic_return"].add(self._on_return)
         return channel
 
-    def _open_in(self) -> Any:
-        channel = self._connection.channel()
-        channel.auto_decode = False
-        channel.basic_qos(0, BATCH, False)
-        self._tag = channel.basic_consume(self._source, callback=self._arrived.append)
-        return channel
-
     def run(self) -> int:
         """Move all there is; returns how many. Raises `MigrationError`."""
-        until = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < until:
-            if self._await_arrivals():
-                self._move_batch()
-                until = time.monotonic() + PATIENCE_SECONDS
-            elif not self._waiting():
-                self._in.basic_cancel(self._tag)
-                self._in.close()
-                self._out.close()
-                return self._moved
-        raise MigrationError(f"{self._source}: {self._waiting()} messages do not come")
+        while waiting := self._waiting():
+            self._take(waiting)
+        self._out.close()
+        return self._moved
 
     def _waiting(self) -> int:
         return int(self._out.queue_declare(self._source, passive=True).message_count)
 
-    def _await_arrivals(self) -> bool:
-        return bool(self._arrived) or (self._pump() and bool(self._arrived))
+    def _take(self, count: int) -> None:
+        self._in = channel = self._connection.channel()
+        channel.auto_decode = False
+        channel.basic_qos(0, self._batch, False)
+        tag = channel.basic_consume(self._source, callback=self._arrived.append)
+        enough = self._moved + count
+        while self._moved < enough:
+            self._await_arrivals()
+            self._move_batch()
+        channel.basic_cancel(tag)
+        while self._arrived:  # what came before the answer
+            self._move_batch()
+        channel.close()
+
+    def _await_arrivals(self) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not self._arrived:
+            if time.monotonic() > until:
+                raise MigrationError(f"{self._source}: messages that are there do not come")
+            self._pump()
 
     def _move_batch(self) -> None:
-        batch = [self._arrived.popleft() for _ in range(min(BATCH, len(self._arrived)))]
+        batch = [self._arrived.popleft() for _ in range(min(self._batch, len(self._arrived)))]
         for message in batch:
             self._publish(message)
         self._connection.transport.flush(wait=True)
@@ -103,16 +108,15 @@ class Move:
             if settled.refused or settled.returned or time.monotonic() > until:
                 raise MigrationError(f"{self._target}: the broker does not take a message")
 
-    def _pump(self) -> bool:
-        """Read what has come; False when nothing comes for a moment."""
+    def _pump(self) -> None:
+        """Read what has come, or comes within a moment."""
         transport = self._connection.transport
         if not transport.has_frame():
             if not transport.has_more() and not _readable(transport.sock):
-                return False
+                return
             transport.fill()
         for frame in transport.frames():
             self._connection.on_inbound_frame(frame)
-        return True
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         self._ledger.acknowledged(tag, multiple=multiple)
@@ -133,4 +137,4 @@ def _headers(properties: Mapping[str, Any]) -> dict[str, Any]:
 def _readable(sock: Any) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(QUIET_SECONDS * 1000))
+    return bool(poll.poll(LOOK_SECONDS * 1000))

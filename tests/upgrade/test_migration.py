@@ -1,0 +1,133 @@
+"""A queue is exchanged for one with other arguments: nothing is lost, wherever it is killed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shared.broker.amqp.attendance import ATTENDANCE, WORD_LASTS_MS, Alone
+from shared.broker.amqp.connection import LinkOptions, connect
+from shared.broker.amqp.migrating import Exchange, look
+from shared.broker.amqp.moving import Move
+from shared.broker.topology import DELIVERY_LIMIT, PARKED, Queue, Topology
+from tests.upgrade.queues import contents, declare_otherwise, fill
+
+pytestmark = pytest.mark.rabbitmq
+
+ALONE = Queue("alone", PARKED, DELIVERY_LIMIT, single_active=True)
+TARGET = Queue("target", PARKED, DELIVERY_LIMIT)
+STEP = Queue("step", dead_letter_to="target", delay_ms=600_000)
+FINE = Queue("fine", PARKED, DELIVERY_LIMIT)
+TOPOLOGY = Topology((Queue(PARKED), ALONE, TARGET, STEP, FINE))
+NAMES = {
+    "alone": [f"a{n}" for n in range(5)],
+    "target": ["t1", "t2"],
+    "step": ["s1", "s2"],
+    PARKED: ["p1"],
+    "fine": ["f1"],
+}
+SMALL_BATCH = 2
+STRIDE = 11
+"""Not each instant is tried: with 1 they all are."""
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours runs any more, and the kernel closes the socket."""
+
+
+class Mortal:
+    """A connection, or a channel of one, that dies before the nth thing it asks of the broker."""
+
+    def __init__(self, inner: Any, asked: Counter[str], at: int) -> None:
+        self._inner = inner
+        self._asked = asked
+        self._at = at
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name == "channel":
+            return lambda: Mortal(found(), self._asked, self._at)
+        if name in {"queue_declare", "queue_delete", "basic_consume", "basic_ack", "basic_cancel"}:
+            return self._mortal(name, found)
+        return found
+
+    def _mortal(self, name: str, found: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._asked[name] += 1
+            if self._asked.total() == self._at:
+                raise Killed
+            return found(*arguments, **named)
+
+        return call
+
+
+def prepare(connection: Any) -> None:
+    declare_otherwise(connection, Queue(PARKED), x_delivery_limit=5)
+    declare_otherwise(connection, ALONE, x_single_active_consumer=None)
+    declare_otherwise(connection, TARGET, x_delivery_limit=5)
+    declare_otherwise(connection, STEP)
+    declare_otherwise(connection, FINE)
+    for queue, names in NAMES.items():
+        fill(connection, queue, names)
+
+
+def exchange(url: str, at: int = 0) -> None:
+    """One migration, killed before the nth thing that it asks. Raises `Killed`."""
+    opened = connect(LinkOptions(url, "mortal", 60))
+    mortal = Mortal(opened, Counter(), at)
+    try:
+        attendance = {"x-queue-type": "quorum", "x-message-ttl": WORD_LASTS_MS}
+        opened.channel().queue_declare(
+            ATTENDANCE, durable=True, auto_delete=False, arguments=attendance
+        )
+        work = Exchange(mortal, Alone(opened.channel()), str, settle=0.0, batch=SMALL_BATCH)
+        work.run(look(opened, TOPOLOGY), TOPOLOGY)
+    finally:
+        opened.collect()
+
+
+def held(url: str) -> dict[str, list[str]]:
+    """What each queue holds, taken out. A single active consumer excludes basic.get."""
+    found = {queue: contents(url, [queue]) for queue in NAMES if queue != "alone"}
+    opened = connect(LinkOptions(url, "held", 60))
+    Move(opened, "alone", "fine").run()
+    opened.collect()
+    return found | {"alone": contents(url, ["fine"])}
+
+
+def test_all_queues_are_as_they_should_be_and_hold_what_they_held(
+    connection: Any, url: str
+) -> None:
+    prepare(connection)
+    before = {one.queue.name for one in look(connection, TOPOLOGY)}
+    exchange(url)
+    assert before == {PARKED, "alone", "target"}
+    assert look(connection, TOPOLOGY) == []
+    assert held(url) == NAMES
+
+
+def test_killed_at_any_instant_it_loses_nothing_and_goes_on(connection: Any, url: str) -> None:
+    at, killed = 1, True
+    while killed:
+        prepare(connection)
+        killed = _killed(url, at)
+        exchange(url)
+        assert look(connection, TOPOLOGY) == []
+        for queue, names in held(url).items():
+            assert set(names) == set(NAMES[queue]), f"killed before {at}"
+            assert len(names) <= len(NAMES[queue]) + SMALL_BATCH
+        for queue in NAMES:
+            connection.channel().queue_delete(queue)
+        at += STRIDE
+    assert at > 40
+
+
+def _killed(url: str, at: int) -> bool:
+    try:
+        exchange(url, at)
+    except Killed:
+        return True
+    return False
