@@ -33,6 +33,8 @@ WORD_LASTS_MS = 2_000
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 1.0
 """How long nobody must attend before one is alone."""
+GOING_SECONDS = 5.0
+"""How long somebody may take to go who saw too late that he may not come."""
 
 
 class MigratingError(ConnectionError):
@@ -45,19 +47,24 @@ def attend(connection: Any) -> None:
     Raises `MigratingError`, now if somebody is alone, and later out of the reading of the
     connection when somebody wants to be.
     """
+    look = connection.channel()
+    _see_nobody_alone(look)  # who only comes in vain is not to be counted
     channel = connection.channel()
     arguments = {"x-queue-type": "quorum", "x-message-ttl": WORD_LASTS_MS}
     channel.queue_declare(ATTENDANCE, durable=True, auto_delete=False, arguments=arguments)
     channel.basic_consume(ATTENDANCE, no_ack=True, callback=_leave, on_cancel=_gone)
-    look = connection.channel()
+    _see_nobody_alone(look)
+    look.close()
+
+
+def _see_nobody_alone(channel: Any) -> None:
     try:
-        look.queue_declare(MIGRATION, passive=True)
+        channel.queue_declare(MIGRATION, passive=True)
     except NotFound:
-        look.close()  # py-amqp has opened it again
+        return  # py-amqp opens the channel again by itself
     except ResourceLocked:
-        raise MigratingError("the queues are being migrated") from None
-    else:
-        raise MigratingError("the queues are being migrated")
+        pass
+    raise MigratingError("the queues are being migrated")
 
 
 def _leave(_word: Any) -> None:
@@ -79,9 +86,12 @@ class Alone:
         return int(self._channel.queue_declare(ATTENDANCE, passive=True).consumer_count)
 
     def check(self) -> None:
-        """Raises `MigrationError` if somebody has come in spite of all."""
-        if others := self.others():
-            raise MigrationError(f"{others} connections of postroad have come meanwhile")
+        """Raises `MigrationError` if somebody has come in spite of all, and stays."""
+        until = time.monotonic() + GOING_SECONDS
+        while others := self.others():
+            if time.monotonic() > until:
+                raise MigrationError(f"{others} connections of postroad have come meanwhile")
+            time.sleep(LOOK_SECONDS)
 
     def send_away(self, patience: float) -> None:
         """Return when nobody has attended for a while. Raises `MigrationError`."""
