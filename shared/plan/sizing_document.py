@@ -22,7 +22,7 @@ EXAMPLES = (
 
 def render() -> str:
     """What belongs between the marks."""
-    return "\n".join((BEGIN, "", *_costs(), "", *_examples(), "", END))
+    return "\n".join((BEGIN, "", *_costs(), "", *_more(), "", *_examples(), "", END))
 
 
 def renew(page: str) -> str:
@@ -41,6 +41,19 @@ def _costs() -> list[str]:
         "| | CPU ms, 4 KB | each further KB | 4 KB a second and core | 20 KB | 100 KB |",
         "| --- | --- | --- | --- | --- | --- |",
         *(_cost(name, cost) for name, cost in services.items()),
+    ]
+
+
+def _more() -> list[str]:
+    return [
+        "| more, in CPU ms | | source |",
+        "| --- | --- | --- |",
+        f"| a client's new connection | {sizing.INGRESS_CONNECTION:.2f} | throughput |",
+        f"| STARTTLS on it | {sizing.INGRESS_HANDSHAKE:.2f} | acceptance alone |",
+        f"| a new connection to a receiver | {sizing.DELIVERY_CONNECTION:.2f} "
+        "| one service at a time |",
+        f"| STARTTLS on it | {sizing.DELIVERY_HANDSHAKE:.2f} "
+        "| assumption: as much as on the server's side |",
     ]
 
 
