@@ -74,6 +74,10 @@ def prepare(connection: Any) -> None:
         fill(connection, queue, names)
 
 
+def _unheard(_line: str) -> None:
+    pass
+
+
 def exchange(url: str, at: int = 0) -> None:
     """One migration, killed before the nth thing that it asks. Raises `Killed`."""
     opened = connect(LinkOptions(url, "mortal", 60))
@@ -83,7 +87,7 @@ def exchange(url: str, at: int = 0) -> None:
         opened.channel().queue_declare(
             ATTENDANCE, durable=True, auto_delete=False, arguments=attendance
         )
-        work = Exchange(mortal, Alone(opened.channel()), str, settle=0.0, batch=SMALL_BATCH)
+        work = Exchange(mortal, Alone(opened.channel()), _unheard, settle=0.0, batch=SMALL_BATCH)
         work.run(look(opened, TOPOLOGY), TOPOLOGY)
     finally:
         opened.collect()
