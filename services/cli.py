@@ -139,7 +139,7 @@ def queues(
 
 
 @app.command()
-def size(
+def size(  # noqa: PLR0917 - typer makes options of them
     per_hour: Annotated[float, typer.Option(min=1, help="Mails an hour, on average.")],
     kb: Annotated[float, typer.Option(min=1, help="KB a mail.")] = 20.0,
     peak: Annotated[float, typer.Option(min=1, help="Busiest minute to the average.")] = 3.0,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ NAMES = {
     "fine": ["f1"],
 }
 SMALL_BATCH = 2
-STRIDE = 11
+STRIDE = 47
 """Not each instant is tried: with 1 they all are."""
 
 
@@ -38,10 +37,16 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours runs any more, and the kernel closes the socket."""
 
 
-class Mortal:
-    """A connection, or a channel of one, that dies before the nth thing it asks of the broker."""
+STEPS = {
+    *("queue_declare", "queue_delete", "basic_consume", "basic_ack", "basic_cancel"),
+    "flush",  # what is published
+}
 
-    def __init__(self, inner: Any, asked: Counter[str], at: int) -> None:
+
+class Mortal:
+    """A connection, or a part of one, that dies before the nth thing it asks of the broker."""
+
+    def __init__(self, inner: Any, asked: list[str], at: int) -> None:
         self._inner = inner
         self._asked = asked
         self._at = at
@@ -50,14 +55,14 @@ class Mortal:
         found = getattr(self._inner, name)
         if name == "channel":
             return lambda: Mortal(found(), self._asked, self._at)
-        if name in {"queue_declare", "queue_delete", "basic_consume", "basic_ack", "basic_cancel"}:
-            return self._mortal(name, found)
-        return found
+        if name == "transport":
+            return Mortal(found, self._asked, self._at)
+        return self._mortal(name, found) if name in STEPS else found
 
     def _mortal(self, name: str, found: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            self._asked[name] += 1
-            if self._asked.total() == self._at:
+            self._asked.append(name)
+            if len(self._asked) == self._at:
                 raise Killed
             return found(*arguments, **named)
 
@@ -78,10 +83,11 @@ def _unheard(_line: str) -> None:
     pass
 
 
-def exchange(url: str, at: int = 0) -> None:
-    """One migration, killed before the nth thing that it asks. Raises `Killed`."""
+def exchange(url: str, at: int = 0) -> list[str]:
+    """One migration, killed before the nth thing that it asks: all these. Raises `Killed`."""
     opened = connect(LinkOptions(url, "mortal", 60))
-    mortal = Mortal(opened, Counter(), at)
+    asked: list[str] = []
+    mortal = Mortal(opened, asked, at)
     try:
         attendance = {"x-queue-type": "quorum", "x-message-ttl": WORD_LASTS_MS}
         opened.channel().queue_declare(
@@ -91,6 +97,7 @@ def exchange(url: str, at: int = 0) -> None:
         work.run(look(opened, TOPOLOGY), TOPOLOGY)
     finally:
         opened.collect()
+    return asked
 
 
 def held(url: str) -> dict[str, list[str]]:
@@ -114,24 +121,30 @@ def test_all_queues_are_as_they_should_be_and_hold_what_they_held(
 
 
 def test_killed_at_any_instant_it_loses_nothing_and_goes_on(connection: Any, url: str) -> None:
-    at, killed = 1, True
-    while killed:
+    prepare(connection)
+    instants = chosen(exchange(url))
+    for at in instants:
+        clear(connection)
         prepare(connection)
-        killed = _killed(url, at)
+        with pytest.raises(Killed):
+            exchange(url, at)
         exchange(url)
         assert look(connection, TOPOLOGY) == []
         for queue, names in held(url).items():
             assert set(names) == set(NAMES[queue]), f"killed before {at}"
             assert len(names) <= len(NAMES[queue]) + SMALL_BATCH
-        for queue in NAMES:
-            connection.channel().queue_delete(queue)
-        at += STRIDE
-    assert at > 40
+    assert len(instants) > 10
 
 
-def _killed(url: str, at: int) -> bool:
-    try:
-        exchange(url, at)
-    except Killed:
-        return True
-    return False
+def chosen(asked: Sequence[str]) -> list[int]:
+    """Before the first and the last thing of each kind, and some between: counted from 1."""
+    firsts = {asked.index(step) + 1 for step in STEPS}
+    lasts = {len(asked) - asked[::-1].index(step) for step in STEPS}
+    return sorted(firsts | lasts | set(range(1, len(asked), STRIDE)))
+
+
+def clear(connection: Any) -> None:
+    channel = connection.channel()
+    for queue in NAMES:
+        channel.queue_delete(queue)
+    channel.close()
