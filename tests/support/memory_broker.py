@@ -26,11 +26,14 @@ from shared.broker.interface import (
     Outgoing,
     ParkReason,
     PublishError,
+    Told,
     Unavailable,
     Unroutable,
 )
 from shared.broker.parking import parking_headers
 from shared.broker.topology import DELIVERY_LIMIT, PARKED, Topology, build_topology
+from shared.events.codec import decode_event, lines_of
+from shared.events.model import MailEvent
 
 
 @dataclass(slots=True)
@@ -169,6 +172,41 @@ class _Pending:
     settle: Callable[[], bool] | None = None
 
 
+@dataclass(slots=True)
+class MemoryEvents:
+    """See `shared.broker.interface.EventLine`: `told` keeps everything, `followed` is for tests."""
+
+    told: list[Told] = field(default_factory=list)
+    followed: bool = False
+    away: bool = False
+    _listeners: list[MemoryListener] = field(default_factory=list)
+
+    @property
+    def hearing(self) -> bool:
+        return bool(self._listeners)
+
+    def scatter(self, told: Sequence[Told]) -> bool:
+        if self.away:
+            return False
+        self.told += told
+        for _, body in told:
+            for listener in tuple(self._listeners):
+                listener.hear(body)
+        return True
+
+    def follow(
+        self, patterns: Sequence[str], handler: Callable[[bytes], None], *, name: str = ""
+    ) -> MemoryListener:
+        return MemoryListener(handler, self._listeners)
+
+    async def close(self) -> None:
+        self._listeners.clear()
+
+    def events(self) -> list[MailEvent]:
+        """Everything that was told."""
+        return [decode_event(line) for _, body in self.told for line in lines_of(body)]
+
+
 class MemoryBroker:
     """See `shared.broker.interface.Broker`."""
 
@@ -177,6 +215,7 @@ class MemoryBroker:
         self._shared = shared or Shared()
         self._shared.lanes |= self.topology.lanes()
         self.published = self._shared.published
+        self.events = MemoryEvents()
         self._trouble: PublishError | None = None
         self._queues = self._shared.queues
         self._delayed = self._shared.delayed
