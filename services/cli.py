@@ -122,6 +122,7 @@ def event_store(config: ConfigOption = None) -> None:
 @app.command()
 def events(
     config: ConfigOption = None,
+    *,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show them as they happen.")
     ] = False,
@@ -154,6 +155,7 @@ def events(
 def message(
     mail_id: Annotated[str, typer.Argument(metavar="ID", help="As told by `250 ... queued as`.")],
     config: ConfigOption = None,
+    *,
     as_json: Annotated[
         bool, typer.Option("--json", help="One line of JSON for each event.")
     ] = False,

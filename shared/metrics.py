@@ -199,11 +199,11 @@ events = declare(TalliedCounter, "postroad_events",
     "Events of the mail that were made, by what happened.", "events", ALL, event=EVENTS_MADE)
 dropped_events = declare(TalliedCounter, "postroad_dropped_events",
     "Events that were not told: `full` (the broker does not take them, and the buffer is full), "
-    "`lost` (the connection ended), `follower` (the follower is too slow; embedded broker), `long`.",
+    "`lost` (the connection ended), `follower` (it is too slow; embedded broker), `long`.",
     "events", ALL, reason=EVENTS_DROPPED)
 guaranteed_events_waiting = declare(TalliedGauge, "postroad_guaranteed_events_waiting",
-    "Events in `postroad.events.guaranteed` that nobody has read yet. Every process tells the same: "
-    "take the maximum.", "events", ALL)
+    "Events in `postroad.events.guaranteed` that nobody has read yet. Every process tells the "
+    "same: take the maximum.", "events", ALL)
 
 # The process.
 

@@ -11,7 +11,7 @@ from services.delivery.work import Work
 from shared.broker.interface import ParkReason
 from shared.events.emitter import Emitter
 from shared.events.make import alike, of_job
-from shared.events.model import Hop, MailEvent
+from shared.events.model import NO_TIME, Hop, MailEvent
 from shared.messages.ids import job_id
 from shared.messages.model import DeliveryJob, Recipient
 from shared.messages.outcome import Delivered, Outcome
@@ -30,7 +30,7 @@ class Telling:
 
     def delivered(self, work: Work, outcomes: Sequence[Delivered], now: float) -> Events:
         """One reply delivered to all recipients."""
-        attempted = self.attempted(work, outcomes, now)
+        attempted = self._attempted(work, {"delivered": len(outcomes)}, now)
         job, reply = work.job, str(outcomes[0].reply)
         lane, hop = work.partition.lane, work.hop
         return attempted + of_job(
@@ -39,8 +39,11 @@ class Telling:
 
     def attempted(self, work: Work, outcomes: Sequence[Outcome], now: float) -> list[MailEvent]:
         """That an attempt was made."""
+        counts = Counter(type(outcome).__name__.lower() for outcome in outcomes)
+        return self._attempted(work, dict(counts), now)
+
+    def _attempted(self, work: Work, outcomes: dict[str, int], now: float) -> list[MailEvent]:
         job = work.job
-        counts = Counter([type(outcome).__name__.lower() for outcome in outcomes])
         return of_job(
             "attempted",
             job,
@@ -49,13 +52,13 @@ class Telling:
             (),
             attempt=job.attempt + 1,
             hop=work.hop,
-            outcomes=dict(counts),
+            outcomes=outcomes,
             attempt_seconds=self._took(work),
         )
 
     def _took(self, work: Work) -> float:
         began = work.walk.began
-        return max(self._loop_time() - began, 0.0) if began else 0.0
+        return max(self._loop_time() - began, NO_TIME) if began else NO_TIME
 
     def decided(self, work: Work, decision: Decision, now: float) -> Events:
         """What became of each recipient."""
@@ -91,7 +94,7 @@ def _decided(
     events: list[MailEvent] = []
 
     def tell(
-        kind: str, those: Iterable[tuple[Recipient, Reply, str]], delay_seconds: float = 0.0
+        kind: str, those: Iterable[tuple[Recipient, Reply, str]], delay_seconds: float = NO_TIME
     ) -> None:
         part = 0
         for notified in (False, True):
@@ -115,7 +118,7 @@ def _decided(
     tell(
         "uncertain",
         [(who, reply, policy) for who, reply in decision.uncertain],
-        delay * (retried and decision.retry is not None),
+        delay if retried and decision.retry is not None else NO_TIME,
     )
     tell("deferred", [(who, reply, decision.cause) for who, reply in decision.deferred], delay)
     for kind, expired in (("bounced", False), ("expired", True)):

@@ -130,7 +130,7 @@ def _until_broken(show: Callable[[], None]) -> int:
 
 def _forget_output() -> None:
     """Nobody reads it any more; the interpreter shall not find that out at its end."""
-    sys.stdout = None  # type: ignore[assignment]
+    sys.stdout = None
 
 
 def follow_events(settings: Settings, wanted: Wanted, *, as_json: bool) -> int:

@@ -63,7 +63,7 @@ async def _keep(settings: Settings, store: EventStore) -> None:
     await stop.wait()
     told = loop.time()
     last = told + settings.shutdown_grace / 1000
-    while loop.time() < min(last, max(heard, told) + SILENCE_SECONDS):
+    while loop.time() < min(last, max(heard, told) + SILENCE_SECONDS):  # noqa: ASYNC110 - at the end
         await asyncio.sleep(SILENCE_SECONDS / 10)
     await line.close()
     store.close()

@@ -74,6 +74,7 @@ class Acceptance:
         inline_max_bytes: int,
         clock: Callable[[], float] = time.time,
         entropy: Callable[[int], bytes] = os.urandom,
+        *,
         emitter: Emitter | None = None,
     ) -> None:
         self._broker = broker

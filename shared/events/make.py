@@ -1,10 +1,10 @@
-"""Makes the events of jobs and mails (pure): from what is known anyway, where somebody wants them."""
+"""Makes the events of jobs and mails (pure), from what is known anyway."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from shared.events.model import SCHEMA, Hop, MailEvent, Tls, event_id, shares
+from shared.events.model import NO_TIME, SCHEMA, Hop, MailEvent, Tls, event_id, shares
 from shared.logs import clip
 from shared.messages.model import AcceptedMail, DeliveryJob, Recipient
 
@@ -47,8 +47,8 @@ def of_job(
     reason: str = "",
     hop: Hop | None = None,
     outcomes: dict[str, int] | None = None,
-    attempt_seconds: float = 0.0,
-    delay_seconds: float = 0.0,
+    attempt_seconds: float = NO_TIME,
+    delay_seconds: float = NO_TIME,
     notification: str = "",
     part: int = 0,
 ) -> list[MailEvent]:

@@ -1,8 +1,8 @@
 """What is told of a mail while it is on its way (pure): one event, with a versioned schema.
 
 `docs/events.md` is written from this module. Fields are only ever added, each with a default, and
-what equals its default is left out. `SCHEMA` is raised when the meaning of a field changes: a reader
-leaves out what it does not know, and refuses a newer schema.
+what equals its default is left out. `SCHEMA` is raised when the meaning of a field changes: a
+reader leaves out what it does not know, and refuses a newer schema.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from msgspec import Meta
 SCHEMA = 1
 """The schema that this version writes, and the newest that it reads."""
 
+NO_TIME = 0.0
+"""No seconds: this very object is left out of what is written."""
 MOST_RECIPIENTS = 100
 """In one event; what happened to more of them at a time is told in several."""
 
@@ -29,8 +31,8 @@ KINDS = {
     "bounced": "Given up, since the next hop or the DNS said no for good.",
     "expired": "Given up, since it took too long.",
     "parked": "Put into the parking queue, where a person decides.",
-    "throttled": "The job waits `delay_seconds`, since the limits of its site leave no room now; no "
-    "attempt was made.",
+    "throttled": "The job waits `delay_seconds`, since the limits of its site leave no room now; "
+    "no attempt was made.",
 }
 """Every kind of event, in the order in which a mail may meet them, and what it means."""
 
@@ -95,11 +97,11 @@ class MailEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, g
         None
     )
     tls: Annotated[Tls | None, Meta(description="In `accepted`: of the client's session.")] = None
-    queue_seconds: Annotated[float, Meta(description="Since the mail was accepted.")] = 0.0
+    queue_seconds: Annotated[float, Meta(description="Since the mail was accepted.")] = NO_TIME
     attempt_seconds: Annotated[
         float, Meta(description="From the begin of the attempt, with connecting, to its end.")
-    ] = 0.0
-    delay_seconds: Annotated[float, Meta(description="Until it comes again.")] = 0.0
+    ] = NO_TIME
+    delay_seconds: Annotated[float, Meta(description="Until it comes again.")] = NO_TIME
     notification: Annotated[
         str, Meta(description="Id of the mail by which the sender is told; it has its own events.")
     ] = ""

@@ -25,8 +25,8 @@ class EventStoreSettings(Section):
 
     path: Path | None = Field(
         None,
-        description="SQLite file on a local disk, made when it is missing. `postroad run` keeps it; "
-        "elsewhere run `postroad event-store`. None: no events are kept.",
+        description="SQLite file on a local disk, made when it is missing. `postroad run` keeps "
+        "it; elsewhere run `postroad event-store`. None: no events are kept.",
     )
     max_events: Annotated[int, Field(ge=1000, le=1_000_000_000)] = Field(
         1_000_000,
