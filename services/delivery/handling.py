@@ -86,7 +86,7 @@ class Handling:
         self._clock = clock
         self._report = Report(provider_names(settings.providers), settings.metrics.domains)
         self._emitter = emitter or silent()
-        self._telling = Telling(self._emitter, asyncio.get_running_loop().time)
+        self._telling = Telling(self._emitter, time.monotonic)
         self._pool: Pool | None = None
         self._pending: set[asyncio.Future[None]] = set()
         self._held: dict[Key, Work] = {}

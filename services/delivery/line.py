@@ -245,8 +245,9 @@ class Line:
 
     def _begin_attempt(self, work: Work) -> None:
         if not work.walk.not_after:
-            work.walk.began = asyncio.get_running_loop().time()
-            work.walk.not_after = work.walk.began + self._tools.timeouts.attempt
+            loop = asyncio.get_running_loop()
+            work.walk.not_after = loop.time() + self._tools.timeouts.attempt
+            work.walk.began = time.monotonic()
 
 
 def _promised(outcome: Outcome | None, told: bool, timed: bool) -> Outcome | None:

@@ -22,11 +22,11 @@ Events = Sequence[MailEvent]
 
 
 class Telling:
-    """Makes events where they are wanted. `loop_time` tells how long an attempt took."""
+    """Makes events where they are wanted. `timer` gives monotonic seconds."""
 
-    def __init__(self, emitter: Emitter, loop_time: Callable[[], float]) -> None:
+    def __init__(self, emitter: Emitter, timer: Callable[[], float]) -> None:
         self.emitter = emitter
-        self._loop_time = loop_time
+        self._timer = timer
 
     def delivered(self, work: Work, outcomes: Sequence[Delivered], now: float) -> Events:
         """One reply delivered to all recipients."""
@@ -58,7 +58,7 @@ class Telling:
 
     def _took(self, work: Work) -> float:
         began = work.walk.began
-        return max(self._loop_time() - began, NO_TIME) if began else NO_TIME
+        return max(self._timer() - began, NO_TIME) if began else NO_TIME
 
     def decided(self, work: Work, decision: Decision, now: float) -> Events:
         """What became of each recipient."""

@@ -28,8 +28,9 @@ class Walk:
 
     `failures` has the preference of each host that failed as a whole, and how. `spoken` tells
     whether a transaction was begun with any of them. No step of the attempt is begun or waited
-    for beyond `not_after`, in the loop's time; 0 until the first step, as is `began`. `may_connect`
-    is asked before each connection.
+    for beyond `not_after`, in the loop's time, which stands still for a turn; `began` is when the
+    first began, in monotonic seconds. Both are 0 until then. `may_connect` is asked before each
+    connection.
     """
 
     places: deque[Candidate] | None = None

@@ -55,7 +55,8 @@ def story_of(events: Sequence[MailEvent], zone: tzinfo | None = None) -> list[Te
         heading.append(f"  from <{escape(first.reverse_path)}>, {first.octets} octets", "none")
     lines = [heading]
     for event in events:
-        line = Text(f"+{event.at - first.at:>10.3f} s  ", "bright_black", end="")
+        since = f"+{event.at - first.at:.3f} s"
+        line = Text(f"{since:>14}  ", "bright_black", end="")
         line.append_text(line_of(event, zone, named=False))
         lines.append(line)
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -41,9 +42,14 @@ def events() -> st.SearchStrategy[MailEvent]:
         "recipients": st.lists(TEXT, max_size=3).map(tuple),
         "outcomes": st.dictionaries(TEXT, st.integers(0, 1000), max_size=3),
     }
-    return st.builds(MailEvent, **{name: TEXT for name in ("id", "mail_id", "tenant", "class_",
-        "job_id", "reverse_path", "reply", "reason", "site")}, **fields,
-        at=st.floats(0, 1e10), octets=st.integers(0, 1 << 40))  # fmt: skip
+    texts = ("id", "mail_id", "tenant", "class_", "job_id", "reverse_path", "reply", "reason")
+    return st.builds(
+        MailEvent,
+        **dict.fromkeys(texts, TEXT),
+        **fields,
+        at=st.floats(0, 1e10),
+        octets=st.integers(0, 1 << 40),
+    )
 
 
 @given(events())
@@ -56,10 +62,8 @@ def test_an_event_comes_back_as_it_was_from_one_line_of_plain_characters(event: 
 
 @given(st.binary(max_size=200))
 def test_octets_are_an_event_or_one_error(octets: bytes) -> None:
-    try:
+    with contextlib.suppress(EventError):
         decode_event(octets)
-    except EventError:
-        pass
 
 
 def test_text_that_is_no_unicode_does_not_keep_an_event_from_being_told() -> None:

@@ -15,7 +15,7 @@ from shared.events.codec import decode_event
 from shared.events.emitter import Emitter, silent
 from shared.events.model import MailEvent
 from shared.settings.telling import EventSettings, Publish
-from tests.support.memory_broker import MemoryEvents
+from tests.support.memory_events import MemoryEvents
 from tests.unit.events.test_codec import EVENT
 
 ALWAYS = EventSettings(publish=Publish.ALWAYS, buffer_bytes=65_536)
