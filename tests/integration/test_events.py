@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ import pytest
 import pytest_asyncio
 
 from services.demo.script import NO_SUCH_MAILBOX, Greylist, Script, Stage
+from services.events.errors import StoreError
+from services.events.store import StoredEvents
 from shared.events.codec import decode_event, lines_of
 from shared.events.model import KINDS, MailEvent
 from shared.messages.ids import job_id
@@ -233,15 +236,16 @@ async def test_a_message_has_its_whole_story_in_the_store(rig: Rig) -> None:
 async def kept(rig: Rig) -> tuple[str, str]:
     """A recipient and the id of a mail of which everything is in the store."""
     found: list[tuple[str, str]] = []
+    path = rig.pipeline.folder / "events.sqlite3"
 
     async def whole() -> bool:
         recipient = rig.address()
         mail_id = await accepted(rig, [recipient])
         await rig.wait_accounted()
-        asked = await cli(rig, "message", mail_id, "--json")
-        lines, _ = await asyncio.wait_for(asked.communicate(), 20)
         found[:] = [(recipient, mail_id)]
-        return len(lines.splitlines()) == 4
+        with contextlib.suppress(StoreError), StoredEvents(path) as stored:
+            return len(stored.story(mail_id)) == 4
+        return False
 
     await eventually(whole, "the store has all of a mail")
     return found[0]
