@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -205,6 +205,10 @@ class Telling:
             arguments = (0, FOLLOWERS, "", False, False)
             message = Message(b"", delivery_mode=_TRANSIENT)
             self._channel.send_method(spec.Basic.Publish, "Bssbb", arguments, message)
+
+    def leave(self) -> Iterator[float]:
+        """See `Work.leave`. Nothing is held back."""
+        return iter(())
 
     def lost(self) -> None:
         """See `Work.lost`."""
