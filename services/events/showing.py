@@ -31,7 +31,7 @@ MOST_NAMED = 3
 def line_of(event: MailEvent, zone: tzinfo | None = None, *, named: bool = True) -> Text:
     """One line: when, what, which mail (if `named`), whose, to whom, with whom, and the reply."""
     colour = COLOURS.get(event.event, "white")
-    line = Text(_clock(event.at, zone), "bright_black", no_wrap=True, end="")
+    line = Text(no_wrap=True).append(_clock(event.at, zone), "bright_black")
     line.append(f"  {escape(event.event):<{WIDEST}}", colour)
     if named:
         line.append(f"  {escape(event.mail_id)}", "bold")
@@ -48,7 +48,7 @@ def story_of(events: Sequence[MailEvent], zone: tzinfo | None = None) -> list[Te
     `events` are in the order of time; there is one at least.
     """
     first = events[0]
-    heading = Text(escape(first.mail_id), "bold", end="")
+    heading = Text(no_wrap=True).append(escape(first.mail_id), "bold")
     heading.append(f"  {_date(first.at, zone)}", "bright_black")
     heading.append(f"  tenant {escape(first.tenant)}, {escape(first.class_)}", "none")
     if first.event == "accepted":
@@ -56,7 +56,7 @@ def story_of(events: Sequence[MailEvent], zone: tzinfo | None = None) -> list[Te
     lines = [heading]
     for event in events:
         since = f"+{event.at - first.at:.3f} s"
-        line = Text(f"{since:>14}  ", "bright_black", end="")
+        line = Text(no_wrap=True).append(f"{since:>14}  ", "bright_black")
         line.append_text(line_of(event, zone, named=False))
         lines.append(line)
     return lines
