@@ -15,7 +15,7 @@ from services.events.keeping import store_path
 from services.events.showing import line_of, story_of
 from services.events.store import StoredEvents
 from shared.broker.connect import connect_events, connect_reader
-from shared.broker.interface import Broker, Delivery
+from shared.broker.interface import Delivery, Unavailable
 from shared.broker.topology import GUARANTEED_EVENTS
 from shared.events.codec import EventError, decode_event, encode_event, lines_of, pattern
 from shared.events.model import KINDS, MailEvent
@@ -175,17 +175,18 @@ def take_guaranteed(settings: Settings, *, follow: bool) -> int:
     """Write guaranteed events as lines of JSON, and take each out of its queue once it is written.
 
     Ends when there are no more, or with `follow` on SIGINT or SIGTERM. Returns the exit code.
-    Raises `Unavailable`.
     """
     configure_logging(LoggingSettings(level=LogLevel.WARNING, format=settings.logging.format))
-    broker_of = connect_reader
-    return asyncio.run(
-        _until_told(lambda stop: _take(broker_of(settings, "events"), stop, follow=follow))
-    )
+    try:
+        return asyncio.run(_until_told(lambda stop: _take(settings, stop, follow=follow)))
+    except Unavailable as error:
+        print(f"postroad: the broker cannot be used: {error}", file=sys.stderr)
+        return 1
 
 
-async def _take(broker: Broker, stop: asyncio.Event, *, follow: bool) -> int:
+async def _take(settings: Settings, stop: asyncio.Event, *, follow: bool) -> int:
     arrived: asyncio.Queue[Delivery] = asyncio.Queue()
+    broker = connect_reader(settings, "events")
     await broker.start()
     try:
         await broker.wait_usable(CONNECT_SECONDS)

@@ -5,6 +5,8 @@ A step that is done again is told again, under the same id.
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,6 +18,7 @@ from shared.events.codec import decode_event
 from shared.events.model import MailEvent
 from tests.faults.test_kill import armed, die_and_return
 from tests.support.killing_service import Point
+from tests.support.pipeline import ROOT
 from tests.support.rig import Rig, running_rig
 from tests.support.smtp_client import MAIL_TROUBLE
 
@@ -84,6 +87,22 @@ async def test_ingress_killed_before_250_may_tell_of_a_mail_twice_but_never_of_n
 
 def of_mail(events: list[MailEvent], mail_id: str) -> list[str]:
     return [event.event for event in events if event.mail_id == mail_id]
+
+
+async def test_the_command_takes_guaranteed_events_out_of_their_queue(rig: Rig) -> None:
+    recipient = rig.address()
+    await rig.insist([recipient])
+    await rig.wait_accounted()
+    config = str(rig.pipeline.config)
+    command = ("-m", "services.cli", "events", "--guaranteed", "--config", config)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    events = [decode_event(line) for line in output.splitlines()]
+    assert sorted(kinds(events, recipient)) == sorted(PROMISED)
+    assert (await rig.broker.depths())[GUARANTEED_EVENTS] == 0
 
 
 async def test_deferred_and_bounced_recipients_are_told_of_too(rig: Rig) -> None:

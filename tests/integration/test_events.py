@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import sys
+import termios
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -249,3 +251,58 @@ async def kept(rig: Rig) -> tuple[str, str]:
 
     await eventually(whole, "the store has all of a mail")
     return found[0]
+
+
+async def test_on_a_terminal_events_are_in_colour_until_control_c(rig: Rig) -> None:
+    ours, theirs = os.openpty()
+    attributes = termios.tcgetattr(theirs)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.cli", "events", "--follow"),
+        *("--config", str(rig.pipeline.config)),
+        cwd=ROOT,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: _own_terminal(theirs),
+    )
+    os.close(theirs)
+    seen = b""
+    os.set_blocking(ours, False)
+
+    async def coloured() -> bool:
+        nonlocal seen
+        await rig.insist([rig.address()])
+        with contextlib.suppress(BlockingIOError):
+            seen += os.read(ours, 65_536)
+        return b"\x1b[32m  delivered" in seen
+
+    await eventually(coloured, f"an event in green: {seen!r}")
+    os.write(ours, attributes[6][termios.VINTR])
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+    with contextlib.suppress(OSError):
+        seen += os.read(ours, 65_536)
+    os.close(ours)
+    assert b"Traceback" not in seen
+    await rig.wait_accounted()
+
+
+def _own_terminal(descriptor: int) -> None:
+    os.setsid()
+    fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
+
+
+async def test_a_reader_that_goes_away_ends_the_command_well(rig: Rig) -> None:
+    process = await cli(rig, "events", "--follow", "--json")
+    assert process.stdout is not None
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+
+    async def ended() -> bool:
+        await rig.insist([rig.address()])
+        return process.returncode is not None
+
+    await eventually(ended, "the command ends")
+    assert process.returncode == 0
+    assert process.stderr is not None
+    assert await process.stderr.read() == b""
+    await rig.wait_accounted()
