@@ -151,6 +151,8 @@ async def _follow(settings: Settings, wanted: Wanted, display: Display, stop: as
     line = connect_events(settings, "events")
 
     def show(body: bytes) -> None:
+        if stop.is_set():
+            return
         try:
             _show_all(display, [event for event in _events(body) if event in wanted])
         except BrokenPipeError:
