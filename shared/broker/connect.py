@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from shared.broker.interface import Broker
+from shared.broker.interface import Broker, EventLine
 from shared.broker.migration import Migration
-from shared.broker.topology import Topology, build_topology, entrance
+from shared.broker.topology import Topology, build_topology, entrance, outlook
 from shared.settings.model import Settings
 
 
@@ -17,7 +17,22 @@ def connect_broker(settings: Settings, name: str, lanes: Collection[str] | None 
     Only the queues that the service needs are declared, for declaring takes time: of lanes those
     of `lanes` (None: of all), and for ingress none.
     """
-    topology = entrance() if name == "ingress" else topology_of(settings, lanes)
+    guaranteed = bool(settings.events.guaranteed)
+    topology = entrance(events=guaranteed) if name == "ingress" else topology_of(settings, lanes)
+    return _connect(settings, topology, name)
+
+
+def connect_reader(settings: Settings, name: str) -> Broker:
+    """A broker for who reads guaranteed events, not started yet."""
+    return _connect(settings, outlook(), name)
+
+
+def connect_events(settings: Settings, name: str) -> EventLine:
+    """What is told of the mail, without the queues."""
+    return _connect(settings, Topology(()), name).events
+
+
+def _connect(settings: Settings, topology: Topology, name: str) -> Broker:
     url = urlsplit(settings.broker.url)
     if url.scheme == "embedded":
         from shared.broker.embedded.broker import EmbeddedBroker  # noqa: PLC0415 - only one is used
@@ -33,7 +48,8 @@ def topology_of(settings: Settings, lanes: Collection[str] | None = None) -> Top
     partitions = {
         lane.name: lane.partitions for lane in settings.lanes if lanes is None or lane.name in lanes
     }
-    return build_topology(settings.delivery.retry_schedule, partitions)
+    guaranteed = bool(settings.events.guaranteed)
+    return build_topology(settings.delivery.retry_schedule, partitions, events=guaranteed)
 
 
 def connect_migration(settings: Settings) -> Migration | None:
