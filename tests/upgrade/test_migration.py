@@ -83,7 +83,7 @@ def _unheard(_line: str) -> None:
     pass
 
 
-def exchange(url: str, at: int = 0) -> list[str]:
+def exchange(url: str, at: int = 0, say: Callable[[str], None] = _unheard) -> list[str]:
     """One migration, killed before the nth thing that it asks: all these. Raises `Killed`."""
     opened = connect(LinkOptions(url, "mortal", 60))
     asked: list[str] = []
@@ -93,7 +93,7 @@ def exchange(url: str, at: int = 0) -> list[str]:
         opened.channel().queue_declare(
             ATTENDANCE, durable=True, auto_delete=False, arguments=attendance
         )
-        work = Exchange(mortal, Alone(opened.channel()), _unheard, settle=0.0, batch=SMALL_BATCH)
+        work = Exchange(mortal, Alone(opened.channel()), say, settle=0.0, batch=SMALL_BATCH)
         work.run(look(opened, TOPOLOGY), TOPOLOGY)
     finally:
         opened.collect()
@@ -114,8 +114,14 @@ def test_all_queues_are_as_they_should_be_and_hold_what_they_held(
 ) -> None:
     prepare(connection)
     before = {one.queue.name for one in look(connection, TOPOLOGY)}
-    exchange(url)
+    lines: list[str] = []
+    exchange(url, say=lines.append)
     assert before == {PARKED, "alone", "target"}
+    # What becomes due while its target is deleted would be lost.
+    assert lines.index("step: 2 messages moved to step.migrating") < lines.index(
+        "target: declared anew"
+    )
+    assert "step: declared anew" not in lines
     assert look(connection, TOPOLOGY) == []
     assert held(url) == NAMES
 
