@@ -23,15 +23,16 @@ from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.repeats import Key, Repeats, key_of
 from services.delivery.report import Report
+from services.delivery.tracing import AttemptTracing
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason
 from shared.broker.topology import CROWD, DUE, WAIT_STEPS_MS
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
-from shared.logs import get_logger
+from shared.logs import get_logger, log_detail, log_parked
 from shared.mail.deadline import OVERDUE, is_overdue, wait_before
 from shared.messages.codec import CodecError, decode, encode
-from shared.messages.model import DeliveryJob
+from shared.messages.model import DeliveryJob, Event
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome
 from shared.plan.providers import provider_names
 from shared.settings.model import Settings
@@ -65,6 +66,20 @@ def _slowly(following: Successors) -> Successors:
     return replace(following, messages=tuple(messages))
 
 
+def _moved(job: DeliveryJob, reason: str, now: float) -> Event:
+    return Event(
+        kind="given_back",
+        at=now,
+        mail_id=job.mail_id,
+        job_id=job.id,
+        destination=job.destination,
+        site=job.site,
+        reason=reason,
+        attempt=job.attempt,
+        trace_id=job.trace_id,
+    )
+
+
 class Handling:
     """The owner of all work of this process (`services.delivery.work.Owner`)."""
 
@@ -74,12 +89,14 @@ class Handling:
         store: ContentStore,
         placing: Placing,
         clock: Callable[[], float] = time.time,
+        tracing: AttemptTracing | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._placing = placing
         self._clock = clock
         self._report = Report(provider_names(settings.providers), settings.metrics.domains)
+        self._tracing = tracing
         self._pool: Pool | None = None
         self._pending: set[asyncio.Future[None]] = set()
         self._held: dict[Key, Work] = {}
@@ -94,14 +111,14 @@ class Handling:
         try:
             job = decode(delivery.body)
         except CodecError as error:
-            self._track(delivery.reject(error.reason, str(error)))
+            self._park(delivery, error.reason, str(error))
             return
         if not isinstance(job, DeliveryJob) or self._pool is None:
-            self._track(delivery.reject(ParkReason.UNDECODABLE, "not a delivery job"))
+            self._park(delivery, ParkReason.UNDECODABLE, "not a delivery job")
             return
         content = None if job.content.blob else bytes(job.content.inline)
         if not is_safe_envelope(job) or not (content is None or job.binary or is_safe(content)):
-            self._track(delivery.reject(ParkReason.UNSAFE_CONTENT))
+            self._park(delivery, ParkReason.UNSAFE_CONTENT, job=job)
             return
         key = (job.id, job.attempt)
         if (held := self._held.get(key)) is not None:
@@ -152,6 +169,8 @@ class Handling:
 
     def finish(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         """See `Owner.finish`."""
+        if self._tracing is not None and work.job.traceparent:
+            self._tracing.attempted(work, outcomes)
         self._report.attempted(work.job, outcomes)
         self._repeats.remember(key_of(work.job), outcomes)
         self._conclude(work, outcomes)
@@ -164,6 +183,8 @@ class Handling:
         work.delivery.ack()
         self._let_go(work)
         self._report.delivered(job, outcomes, self._clock())
+        if self._tracing is not None and job.traceparent:
+            self._tracing.attempted(work, outcomes)
         if job.content.blob:
             self._end_share(job)
 
@@ -216,6 +237,7 @@ class Handling:
                 self._let_go(work)
                 tell()
                 self._count(following)
+                self._report.followed(work.job, following, self._clock())
                 if work.crowd:
                     _crowd_grew()
                 if following.ended:
@@ -279,6 +301,7 @@ class Handling:
             self._end_copies(work, settled=settled)
             if settled:
                 _given_back[reason]()
+                log_detail(_moved(job, reason, self._clock()))
                 if work.crowd:
                     _crowd_grew()
 
@@ -295,8 +318,25 @@ class Handling:
         self._let_go(work)
 
     def _reject(self, work: Work, reason: ParkReason, detail: str = "") -> None:
-        self._track(work.delivery.reject(reason, detail))
+        self._park(work.delivery, reason, detail, work.job)
         self._let_go(work)
+
+    def _park(
+        self,
+        delivery: Delivery,
+        reason: ParkReason,
+        detail: str = "",
+        job: DeliveryJob | None = None,
+    ) -> None:
+        # custody: the message lies in the parking queue, durably, before it is settled here.
+        future = delivery.reject(reason, detail)
+        self._track(future)
+
+        def parked(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                log_parked(delivery.message_id, reason.value, detail, self._clock(), job)
+
+        future.add_done_callback(parked)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._track(asyncio.get_running_loop().create_task(work))

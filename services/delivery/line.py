@@ -94,6 +94,7 @@ class Line:
         owner, hop = self._tools.owner, self._hop
         try:
             hop.served += 1
+            work.hop = hop
             told = job.dsn is not None and "dsn" in hop.extensions
             outcomes = (Delivered(reply, told),) * len(job.recipients)
             if job is work.job and job.dsn is None:
@@ -216,6 +217,7 @@ class Line:
 
     def _absorb(self, hop: NextHop, work: Work, result: Result) -> bool:
         """Whether the connection may go on."""
+        work.hop = hop
         if result.not_begun and hop.served > 1:
             # The peer closed a connection that lay idle or was old: a new one decides.
             self._events.again(work, elsewhere=False)

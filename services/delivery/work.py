@@ -12,6 +12,7 @@ import msgspec
 from services.delivery.candidates import Candidate
 from services.delivery.decisions import Waiting
 from services.delivery.holding import Partition
+from services.delivery.hop import NextHop
 from shared.broker.interface import Delivery
 from shared.messages.model import Content, DeliveryJob, MessageClass
 from shared.messages.outcome import Deferred, Delivered, Outcome
@@ -50,10 +51,10 @@ class Work(Waiting):
     """`content` is None until a large content was fetched. `delivery` is settled exactly once.
 
     `copies` are deliveries of the same attempt that came meanwhile; they end with it. `turn` is
-    in the loop's time.
+    in the loop's time. `hop` is the connection that it went over last.
     """
 
-    __slots__ = ("_decided", "content", "copies", "delivery", "job", "walk")
+    __slots__ = ("_decided", "content", "copies", "delivery", "hop", "job", "walk")
 
     def __init__(
         self, job: DeliveryJob, delivery: Delivery, content: bytes | None, partition: Partition
@@ -69,6 +70,7 @@ class Work(Waiting):
         self.content = content
         self.copies: list[Delivery] = []
         self.walk = Walk()
+        self.hop: NextHop | None = None
         self._decided: dict[int, Outcome] = {}
 
     @property

@@ -18,6 +18,7 @@ from services.router.left_over import LeftOvers
 from services.router.routing import MALFORMED, TOO_LATE, Way, domain_of, given_up
 from services.router.splitting import Split, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
+from services.router.tracing import TracedDelivery, traced
 from services.router.ways import Ways
 from shared.broker.interface import Broker, Consumer, Delivery, ParkReason
 from shared.broker.pacing import Pace
@@ -26,7 +27,7 @@ from shared.broker.topology import ACCEPTED, CROWD, DUE
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
 from shared.dns.answers import MxAnswer
 from shared.dns.interface import Resolver
-from shared.logs import clip, get_logger
+from shared.logs import clip, get_logger, log_parked
 from shared.mail.dsn import FULL_LIMIT
 from shared.messages.codec import CodecError, decode
 from shared.messages.model import AcceptedMail, DeliveryJob
@@ -34,6 +35,7 @@ from shared.plan.lanes import LanePlan
 from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitsSettings
+from shared.tracing.tracer import Tracer
 
 PACES = {DUE: Pace(portion=8, pause=0.005), CROWD: Pace(portion=2, pause=0.02)}
 """For what comes back from delivery, while accepted mail comes: 1,600 and 100 a second.
@@ -68,11 +70,14 @@ class Router:
         *,
         clock: Callable[[], float] = time.time,
         look: float = 60.0,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._broker = broker
         self._resolver = resolver
         self._store = store
+        self._clock = clock
+        self._tracer = tracer
         lanes = LanePlan(settings.lanes, LimitTable(settings.limits))
         self._ways = Ways(settings, lanes)
         self._successors = Successors(SuccessorSettings.of(settings), lanes, clock)
@@ -113,6 +118,8 @@ class Router:
         await self._held.none()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        if self._tracer is not None:
+            await self._tracer.close()
 
     def handle(self, delivery: Delivery) -> None:
         """Route one message. What cannot be read is parked."""
@@ -130,11 +137,15 @@ class Router:
             self._reject(delivery, error.reason, str(error))
             return
         if isinstance(message, AcceptedMail):
-            self._find_ways(delivery, first_job(message))
+            parent = first_job(message)
         elif isinstance(message, DeliveryJob):
-            self._find_ways(delivery, message)
+            parent = message
         else:
             self._reject(delivery, ParkReason.UNDECODABLE, "neither mail nor job")
+            return
+        if self._tracer is not None and parent.traceparent:
+            delivery, parent = traced(self._tracer, delivery, parent, self._clock)
+        self._find_ways(delivery, parent)
 
     def _find_ways(self, delivery: Delivery, parent: DeliveryJob) -> None:
         if parent.deliver_by is not None and self._successors.is_overdue(parent):
@@ -167,7 +178,10 @@ class Router:
         ways: list[Way | None],
         unknown: dict[str, list[int]],
     ) -> None:
+        began = self._clock()
         answers = await asyncio.gather(*map(self._resolver.mail_exchangers, unknown))
+        if isinstance(delivery, TracedDelivery):
+            delivery.dns_seconds = self._clock() - began
         for (domain, numbers), answer in zip(unknown.items(), answers, strict=True):
             for number in numbers:
                 ways[number] = self._ways.by_dns(domain, answer)
@@ -191,7 +205,7 @@ class Router:
         try:
             content = await self._store.get(parent.content.blob)
         except ContentMissing:
-            self._reject(delivery, ParkReason.CONTENT_MISSING, parent.content.blob)
+            self._reject(delivery, ParkReason.CONTENT_MISSING, parent.content.blob, parent)
         except ContentUnavailable as error:
             get_logger().warning("content store", mail_id=parent.mail_id, error=str(error))
             self._forward(delivery, parent, self._successors.wait_for_store(parent))
@@ -223,13 +237,22 @@ class Router:
         except ContentUnavailable as error:
             get_logger().warning("a blob was left behind", mail_id=job.mail_id, error=str(error))
 
-    def _reject(self, delivery: Delivery, reason: ParkReason, detail: str) -> None:
-        delivery.reject(reason, clip(detail)).add_done_callback(self._rejected)
+    def _reject(
+        self, delivery: Delivery, reason: ParkReason, detail: str, parent: DeliveryJob | None = None
+    ) -> None:
+        # custody: the message lies in the parking queue, durably, before it is settled.
+        rejected = delivery.reject(reason, clip(detail))
 
-    def _rejected(self, future: asyncio.Future[None]) -> None:
-        self._held.end()
-        if not future.cancelled() and (error := future.exception()) is not None:
-            get_logger().warning("not parked yet", error=str(error))
+        def parked(future: asyncio.Future[None]) -> None:
+            self._held.end()
+            if future.cancelled():
+                return
+            if (error := future.exception()) is not None:
+                get_logger().warning("not parked yet", error=str(error))
+            else:
+                log_parked(delivery.message_id, reason.value, detail, self._clock(), parent)
+
+        rejected.add_done_callback(parked)
 
     def _spawn(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

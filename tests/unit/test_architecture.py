@@ -38,6 +38,7 @@ EDGES = {
     "dns": "shared/dns/",
     "kombu": "shared/broker/amqp/",
     "obstore": "shared/content/",
+    "opentelemetry": "shared/tracing/otel.py",
     "pydantic_settings": "shared/settings/",
     "sqlite3": "shared/broker/embedded/",
     "structlog": "shared/logs.py",

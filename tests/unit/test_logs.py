@@ -20,15 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.logs import (
-    LONGEST_TEXT,
-    _Sink,
-    configure_logging,
-    escape,
-    get_logger,
-    log_event,
-    to_json,
-)
+from shared.log_text import escape, to_json
+from shared.logs import LONGEST_TEXT, _Sink, configure_logging, get_logger, log_event
 from shared.messages.model import Event
 from shared.settings.model import LoggingSettings, LogLevel
 from tests.support.log_state import log_state_kept
