@@ -42,6 +42,7 @@ ZERO = {
     "postroad_jwks_reloads_total": "there are no issuers of tokens",
     "postroad_dropped_log_lines_total": "the disk took every line",
     "postroad_ignored_heartbeats_total": "all workers are of one version",
+    "postroad_spans_total": "nothing was traced",
 }
 """Parts of expressions that are 0 all the time, or may be."""
 
