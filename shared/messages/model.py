@@ -173,8 +173,9 @@ class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", ta
 class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", omit_defaults=True):
     """One change of custody, as logged: ids first, then what happened to whom and why.
 
-    `kind` is accepted, routed, delivered, deferred, uncertain, failed, expired, dsn or parked.
-    `at` is seconds since the epoch; `queue_seconds` runs from acceptance.
+    `kind` is accepted, routed, delivered, deferred, uncertain, failed, expired, dsn or parked, and,
+    for who debugs, given_back. `at` is seconds since the epoch; `queue_seconds` runs from
+    acceptance.
     """
 
     kind: str

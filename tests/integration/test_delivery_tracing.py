@@ -11,11 +11,12 @@ import pytest
 
 from services.demo.receiver import Script
 from shared.broker.interface import Outgoing
-from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.broker.topology import ACCEPTED, DUE, PARKED, lane_queue
 from shared.logs import configure_logging
-from shared.messages.codec import decode
+from shared.messages.codec import decode, encode
 from shared.messages.model import AcceptedMail, Content, DeliveryJob, MailExchanger
 from shared.settings.model import LoggingSettings, LogLevel
+from shared.tracing.tracer import Kind
 from tests.integration.test_delivery import LANE, LATER, NEVER, TEXT, rig
 from tests.integration.test_delivery_tls import server_context
 from tests.support.log_state import log_state_kept
@@ -146,6 +147,40 @@ async def test_a_job_that_is_not_traced_has_no_span(
         await r.receiver.wait_for(1)
 
     assert await spans.all() == []
+
+
+class Broken:
+    """A tracer that breaks its word."""
+
+    def begin(self, name: str, kind: Kind, at: float, parent: str = "") -> None:
+        raise RuntimeError("no span")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_a_tracer_that_fails_costs_no_mail(tmp_path: Path) -> None:
+    async with rig(tmp_path, Script(recipients={"later@b.test": LATER}), tracer=Broken()) as r:
+        (retry,) = await r.successors(r.job("a@b.test", "later@b.test", traceparent=PARENT))
+        assert retry.queue == DUE
+        await r.give(r.job(traceparent=PARENT))
+        await r.receiver.wait_for(2)
+    assert len(r.broker.published) == 3
+
+
+@pytest.mark.usefixtures("_logged")
+async def test_a_job_that_is_given_back_is_told_of_to_who_debugs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with rig(tmp_path) as r:
+        other = lane_queue("default", 0, "bulk")
+        await r.broker.publish(Outgoing(other, encode(r.job()), "job1"))
+        await r.broker.wait_published(2)
+
+    moved = [line for line in lines(capfd) if line["event"] == "given_back"]
+    assert [(line["job_id"], line["reason"], line["level"]) for line in moved] == [
+        ("job1", "moved", "debug")
+    ]
 
 
 @pytest.mark.usefixtures("_logged")
