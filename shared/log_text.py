@@ -15,7 +15,7 @@ def to_json(value: Any) -> bytes:
     try:
         line = _encoder.encode(value)
     except UnicodeEncodeError:  # a lone surrogate: text that came as bytes which are not UTF-8
-        line = json.dumps(msgspec.to_builtins(value, enc_hook=repr)).encode("ascii")
+        return json.dumps(msgspec.to_builtins(value, enc_hook=repr)).encode("ascii")
     if line.isascii() and b"\x7f" not in line:
         return line
     return escape(line.decode("utf-8")).encode("utf-8")

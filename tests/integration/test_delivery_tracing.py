@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.demo.receiver import Script
+from services.demo.receiver import Script, Stage
 from shared.broker.interface import Outgoing
 from shared.broker.topology import ACCEPTED, DUE, PARKED, lane_queue
 from shared.logs import configure_logging
@@ -97,6 +97,16 @@ async def test_each_transaction_of_a_connection_is_an_attempt_of_its_own(
 
     assert [one.attributes["postroad.transactions_before"] for one in found] == [0, 1, 2]
     assert all(one.began <= one.ended for one in found)
+
+
+async def test_an_attempt_begins_with_its_first_step(tmp_path: Path, spans: KeptSpans) -> None:
+    script = Script(delays={Stage.BANNER: 0.2, Stage.DOT: 0.2})
+    async with rig(tmp_path, script, tracer=spans.tracer) as r:
+        await r.give(r.job(traceparent=PARENT))
+        await r.receiver.wait_for(1)
+    span = await only(spans)
+
+    assert span.ended - span.began > 0.35
 
 
 async def test_tls_is_told_of(tmp_path: Path, spans: KeptSpans) -> None:

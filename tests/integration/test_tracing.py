@@ -101,6 +101,7 @@ async def test_a_mail_that_is_deferred_once_is_one_trace_with_a_span_for_each_st
     assert [span.error for span in spans] == ["", "", "deferred", "", ""]
     assert accept.attributes["messaging.destination.name"] == "postroad.accepted"
     assert accept.attributes["postroad.reply.code"] == 250
+    assert accept.attributes["postroad.receive_seconds"] > 0
     assert (route.attributes["postroad.jobs"], route.attributes["postroad.attempt"]) == (1, 0)
     assert again.attributes["postroad.attempt"] == 1
     for number, span, code, outcome in (

@@ -226,16 +226,6 @@ def test_a_parked_message_that_nobody_can_read_is_named_as_its_publisher_did(lin
     assert (entry["reply"], entry["timestamp"]) == ("not MessagePack", 1.5)
 
 
-def test_a_lone_half_of_a_character_hides_no_other(lines: Lines) -> None:
-    configured("json")
-
-    log_event(event(reply="\ud800\x7f"))
-
-    (line,) = lines()
-    assert harmless(line)
-    assert json.loads(line)["reply"] == "\ud800\x7f"
-
-
 @pytest.mark.parametrize("form", FORMATS)
 def test_text_that_is_not_unicode_is_logged_all_the_same(form: str, lines: Lines) -> None:
     configured(form)
