@@ -210,13 +210,19 @@ def _escape_values(
     _logger: object, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     escaped = {
-        key: escape(value if isinstance(value, str) else repr(value))
+        key: escape(_as_text(value))
         for key, value in event.items()
         if not isinstance(value, _PLAIN)
     }
     if "exception" in escaped:
         escaped["exception"] = _escape_lines(event["exception"])
     return {**event, **escaped}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, tuple) else repr(value)
 
 
 def _escape_lines(text: str) -> str:

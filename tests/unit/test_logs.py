@@ -152,7 +152,11 @@ def test_a_console_line_without_ids_begins_with_its_time(lines: Lines) -> None:
 
     get_logger().info("started", admin_port=9101)
 
-    assert re.match(r"\d\d:\d\d:\d\d\.\d+ \[info     \] started +admin_port=9101$", lines()[0])
+    log_event(event(recipients=("a@b.test", "c@d.test")))
+
+    started, delivered = lines()
+    assert " recipients=a@b.test,c@d.test" in delivered
+    assert re.match(r"\d\d:\d\d:\d\d\.\d+ \[info     \] started +admin_port=9101$", started)
 
 
 class Named:
@@ -173,6 +177,7 @@ def test_no_text_breaks_a_console_line_or_drives_a_terminal(
     text: str, ident: str, kind: str
 ) -> None:
     line: Any = {"event": kind, "mail_id": ident, "reply": text, "those": [text], "a": Named(text)}
+    line["recipients"] = (text, Named(text))
     for process in _console_chain("delivery", terminal=False):
         line = process(None, "info", line)
 
