@@ -10,12 +10,17 @@ from functools import partial
 import msgspec
 
 from shared.broker.interface import Delivery, Outgoing, ParkReason
-from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.broker.topology import ACCEPTED, DUE, LANE_PREFIX, PARKED
 from shared.messages.model import DeliveryJob
 from shared.tracing.tracer import Kind, Span, Tracer
 
 _FOLLOWERS = {ACCEPTED: "notifications", DUE: "postponed", PARKED: "parked"}
-"""What of a plan is not a job for delivery."""
+"""What follows a message and is not a job for delivery."""
+
+
+def _kind(message: Outgoing) -> str:
+    """Empty for what is neither mail nor job."""
+    return "jobs" if message.queue.startswith(LANE_PREFIX) else _FOLLOWERS.get(message.queue, "")
 
 
 class TracedDelivery:
@@ -69,7 +74,7 @@ class TracedDelivery:
     ) -> asyncio.Future[None]:
         """See `Delivery`."""
         future = self._delivery.forward(successors, lasting=lasting)
-        counts = Counter(_FOLLOWERS.get(message.queue, "jobs") for message in successors)
+        counts = Counter(filter(None, map(_kind, successors)))
         error = "" if counts["jobs"] else next(iter(counts), "")
         future.add_done_callback(partial(self._moved, counts, error))
         return future
