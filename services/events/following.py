@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -13,7 +14,7 @@ from rich.console import Console
 from services.events.errors import StoreError
 from services.events.keeping import store_path
 from services.events.showing import line_of, story_of
-from services.events.store import StoredEvents
+from services.events.store import StoredEvents, order
 from shared.broker.connect import connect_events, connect_reader
 from shared.broker.interface import Delivery, Unavailable
 from shared.broker.topology import GUARANTEED_EVENTS
@@ -24,6 +25,8 @@ from shared.settings.load import ConfigError
 from shared.settings.model import LoggingSettings, LogLevel, Settings
 
 CONNECT_SECONDS = 10.0
+HELD_SECONDS = 0.1
+"""Of several services each tells in its time: what comes so close together is put in order."""
 PREFETCH = 100
 SILENCE_SECONDS = 2.0
 """After which no more guaranteed events wait."""
@@ -149,17 +152,22 @@ async def _until_told(work: Callable[[asyncio.Event], Awaitable[int]]) -> int:
 
 async def _follow(settings: Settings, wanted: Wanted, display: Display, stop: asyncio.Event) -> int:
     line = connect_events(settings, "events")
+    held: list[MailEvent] = []
 
-    def show(body: bytes) -> None:
-        try:
-            _show_all(display, [event for event in _events(body) if event in wanted])
-        except BrokenPipeError:
-            _forget_output()
-            stop.set()
+    def hold(body: bytes) -> None:
+        held.extend(event for event in _events(body) if event in wanted)
 
-    line.follow(wanted.patterns(), show)
-    await stop.wait()
-    await line.close()
+    line.follow(wanted.patterns(), hold)
+    try:
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), HELD_SECONDS)
+            _show_all(display, sorted(held, key=order))
+            held.clear()
+    except BrokenPipeError:
+        _forget_output()
+    finally:
+        await line.close()
     return 0
 
 

@@ -113,18 +113,23 @@ class StoredEvents:
         """All that is known of a mail, in the order in which it happened, each once."""
         rows = self._lines("SELECT line FROM event WHERE mail_id = ? ORDER BY id", mail_id)
         once = {event.id: event for line in reversed(rows) for event in _read(line)}
-        return sorted(once.values(), key=lambda event: (event.at, _ORDER.get(event.event, 99)))
+        return sorted(once.values(), key=order)
 
     def latest(self, count: int) -> list[MailEvent]:
         """The last `count` events of all mails, the oldest first."""
         rows = self._lines("SELECT line FROM event ORDER BY id DESC LIMIT ?", count)
-        return [event for line in reversed(rows) for event in _read(line)]
+        return sorted((event for line in reversed(rows) for event in _read(line)), key=order)
 
     def _lines(self, statement: str, value: object) -> list[bytes]:
         try:
             return [line for (line,) in self._connection.execute(statement, (value,)).fetchall()]
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: {error}") from error
+
+
+def order(event: MailEvent) -> tuple[float, int]:
+    """By time, and at one time as a mail meets them."""
+    return event.at, _ORDER.get(event.event, len(_ORDER))
 
 
 def _connect(path: Path, uri: str) -> sqlite3.Connection:

@@ -56,7 +56,6 @@ def kinds(events: list[MailEvent], recipient: str) -> list[str]:
     [
         ("router", Point.SUCCESSORS_PART),
         ("delivery", Point.SUCCESSORS_PART),
-        ("delivery", Point.SUCCESSORS_CONFIRMED),
     ],
 )
 async def test_a_service_killed_between_loses_no_event(
