@@ -25,6 +25,7 @@ from shared.content.interface import ContentStore
 from shared.content.store import open_store
 from shared.dns.interface import Resolver
 from shared.dns.resolver import DnspythonResolver
+from shared.events.emitter import Emitter
 from shared.open_files import allow_connections
 from shared.plan.lanes import lane_names
 from shared.plan.providers import provider_names
@@ -52,11 +53,14 @@ class DeliveryService:
         delivery, providers = settings.delivery, provider_names(settings.providers)
         self._most = delivery.max_connections
         self._placing = Placing(settings, lanes)
+        self._emitter = Emitter(settings.events, broker.events)
         self._tracing = None
         timeouts = Limits(Times.of(delivery.timeouts))
         if tracer is not None:
-            self._tracing = AttemptTracing(tracer, timeouts.attempt)
-        self._handling = Handling(settings, store, self._placing, tracing=self._tracing)
+            self._tracing = AttemptTracing(tracer)
+        self._handling = Handling(
+            settings, store, self._placing, emitter=self._emitter, tracing=self._tracing
+        )
         opener = Opener(settings, resolver, random.SystemRandom())
         self._pool = Pool(
             Tools(timeouts, opener, self._handling),
@@ -87,6 +91,7 @@ class DeliveryService:
     async def start(self) -> None:
         """Join those that serve the same lanes."""
         allow_connections(self._most)
+        self._emitter.start()
         self._ownership.start()
         self._gauges.start()
 
@@ -109,6 +114,7 @@ class DeliveryService:
         await self._pool.ended()
         await self._handling.settled()
         await self._ownership.stop()
+        await self._emitter.stop()
         self._gauges.stop()
         if self._tracing is not None:
             await self._tracing.close()

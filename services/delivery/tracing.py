@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from services.delivery.hop import NextHop
 from services.delivery.work import Work
+from shared.events.model import Hop
 from shared.logs import get_logger
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome
 from shared.tracing.tracer import Kind, Tracer
 
 
 class AttemptTracing:
-    """Records attempts. `clock` gives epoch seconds.
-
-    `longest` is what an attempt may take, in seconds: so long before `Walk.not_after` it began.
-    """
+    """Records attempts. `clock` gives epoch seconds, `timer` monotonic ones."""
 
     def __init__(
-        self, tracer: Tracer, longest: float, clock: Callable[[], float] = time.time
+        self,
+        tracer: Tracer,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tracer = tracer
-        self._longest = longest
         self._clock = clock
+        self._timer = timer
 
     def attempted(self, work: Work, outcomes: Sequence[Outcome]) -> None:
         """An attempt of a job whose trace is recorded is over."""
@@ -35,10 +34,9 @@ class AttemptTracing:
             get_logger().warning("an attempt was not traced", job_id=work.job.id, error=repr(error))
 
     def _record(self, work: Work, outcomes: Sequence[Outcome]) -> None:
-        now, not_after = self._clock(), work.walk.not_after
-        ahead = now - asyncio.get_running_loop().time()
+        now, began = self._clock(), work.walk.began
         # One that waited for another to find out that nobody answers has not begun itself.
-        began = min(now, not_after - self._longest + ahead) if not_after else now
+        began = now - (self._timer() - began) if began else now
         span = self._tracer.begin("attempt", Kind.CLIENT, began, work.job.traceparent)
         if span is not None:
             attributes = _of_job(work) | _of_hop(work.hop) | _of_outcomes(outcomes)
@@ -67,22 +65,24 @@ def _of_job(work: Work) -> dict[str, str | int | float | bool]:
     }
 
 
-def _of_hop(hop: NextHop | None) -> dict[str, str | int | float | bool]:
+def _of_hop(hop: Hop | None) -> dict[str, str | int | float | bool]:
     """The host that answered last; nothing where none did."""
     if hop is None:
         return {}
-    place = hop.place
     attributes: dict[str, str | int | float | bool] = {
         "network.protocol.name": "smtp",
-        "network.peer.address": place.address,
-        "server.address": place.host,
-        "server.port": place.port,
-        "postroad.transactions_before": hop.served - 1,
+        "network.peer.address": hop.address,
+        "server.address": hop.host,
+        "server.port": hop.port,
     }
-    tls = hop.ssl_object
-    if tls is not None:
-        name, _, number = (tls.version() or "").partition("v")
-        attributes |= {"tls.protocol.name": name.lower(), "tls.protocol.version": number}
+    if hop.tls is not None:
+        name, _, number = hop.tls.version.partition("v")
+        attributes |= {
+            "tls.protocol.name": name.lower(),
+            "tls.protocol.version": number,
+            "tls.cipher": hop.tls.cipher,
+            "tls.resumed": hop.tls.resumed,
+        }
     return attributes
 
 

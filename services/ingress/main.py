@@ -23,6 +23,7 @@ from services.ingress.tls import server_context
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
 from shared.content.store import open_store
+from shared.events.emitter import Emitter
 from shared.file_watch import FileWatch
 from shared.open_files import allow_connections
 from shared.settings.accepting import IngressSettings, OauthSettings
@@ -58,11 +59,13 @@ class Ingress:
         self._settings = settings
         self.addresses: list[tuple[str, int]] = []
         self._sessions = Sessions(*_session_limits(ingress))
+        self._emitter = Emitter(settings.events, broker.events)
         self._tracer = tracer
         self._acceptance = Acceptance(
             broker,
             store,
             settings.content_store.inline_max_bytes,
+            emitter=self._emitter,
             tracer=tracer,
             trusted_tenants=settings.tracing.trusted_tenants,
         )
@@ -110,6 +113,7 @@ class Ingress:
         ingress = self._settings.ingress
         sockets = bind_all(ingress.listeners, shared=ingress.share_ports)
         allow_connections(self._settings.ingress.max_connections)
+        self._emitter.start()
         self._sessions.start()
         self._overload.start()
         for watch in self._watches:
@@ -142,6 +146,7 @@ class Ingress:
             await watch.stop()
         await self._sessions.drain(PATIENCE * self._settings.shutdown_grace / 1000)
         await self._acceptance.wait_idle()
+        await self._emitter.stop()
         self._sessions.stop()
         self._overload.stop()
         if self._authentication is not None:

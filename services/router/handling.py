@@ -18,6 +18,7 @@ from services.router.left_over import LeftOvers
 from services.router.routing import MALFORMED, TOO_LATE, Way, domain_of, given_up
 from services.router.splitting import Split, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
+from services.router.telling import parked
 from services.router.tracing import TracedDelivery, traced
 from services.router.ways import Ways
 from shared.broker.interface import Broker, Consumer, Delivery, ParkReason
@@ -27,7 +28,9 @@ from shared.broker.topology import ACCEPTED, CROWD, DUE
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
 from shared.dns.answers import MxAnswer
 from shared.dns.interface import Resolver
-from shared.logs import clip, get_logger, log_parked
+from shared.events.emitter import Emitter
+from shared.events.parking import park
+from shared.logs import clip, get_logger
 from shared.mail.dsn import FULL_LIMIT
 from shared.messages.codec import CodecError, decode
 from shared.messages.model import AcceptedMail, DeliveryJob
@@ -80,7 +83,10 @@ class Router:
         self._tracer = tracer
         lanes = LanePlan(settings.lanes, LimitTable(settings.limits))
         self._ways = Ways(settings, lanes)
-        self._successors = Successors(SuccessorSettings.of(settings), lanes, clock)
+        self._emitter = emitter = Emitter(settings.events, broker.events)
+        self._successors = Successors(
+            SuccessorSettings.of(settings), lanes, clock, emitter.concerns
+        )
         self._left_overs = LeftOvers(broker, settings.router.prefetch, look)
         self._accepted = Foremost(self.handle)
         self._later = {
@@ -92,6 +98,7 @@ class Router:
 
     async def start(self) -> None:
         """Begin to consume."""
+        self._emitter.start()
         consume, prefetch = self._broker.consume, self._settings.router.prefetch
         self._consumers.append(consume(ACCEPTED, prefetch, self._accepted.handle))
         for queue, portions in self._later.items():
@@ -118,6 +125,7 @@ class Router:
         await self._held.none()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self._emitter.stop()
         if self._tracer is not None:
             await self._tracer.close()
 
@@ -219,8 +227,10 @@ class Router:
         self._forward(delivery, parent, plan)
 
     def _forward(self, delivery: Delivery, parent: DeliveryJob, plan: Plan) -> None:
-        # custody: jobs, notification and parked copies are durable before the message is settled.
-        forwarded = delivery.forward(plan.messages, lasting=plan.ended)
+        # custody: jobs, notification, parked copies and events that are owed are durable before
+        # the message is settled.
+        messages = [*plan.messages, *self._emitter.owed(plan.told)] if plan.told else plan.messages
+        forwarded = delivery.forward(messages, lasting=plan.ended)
         forwarded.add_done_callback(partial(self._forwarded, parent, plan))
 
     def _forwarded(self, parent: DeliveryJob, plan: Plan, future: asyncio.Future[None]) -> None:
@@ -228,6 +238,8 @@ class Router:
         if future.cancelled() or future.exception() is not None:
             return  # the broker delivers the message again, and the same ids are made of it
         plan.report()
+        if plan.told:
+            self._emitter.emit(plan.told)
         if plan.ended and parent.content.blob:
             self._keep(asyncio.ensure_future(self._end_share(parent)))
 
@@ -238,21 +250,18 @@ class Router:
             get_logger().warning("a blob was left behind", mail_id=job.mail_id, error=str(error))
 
     def _reject(
-        self, delivery: Delivery, reason: ParkReason, detail: str, parent: DeliveryJob | None = None
+        self, delivery: Delivery, reason: ParkReason, detail: str, job: DeliveryJob | None = None
     ) -> None:
-        # custody: the message lies in the parking queue, durably, before it is settled.
-        rejected = delivery.reject(reason, clip(detail))
+        detail, told, now = clip(detail), [], self._clock()
+        if job is not None and self._emitter.concerns(job.tenant):
+            told = parked(job, reason, detail, now)
+        moved = park(delivery, reason, detail, self._emitter, told, now=now, job=job)
+        moved.add_done_callback(self._rejected)
 
-        def parked(future: asyncio.Future[None]) -> None:
-            self._held.end()
-            if future.cancelled():
-                return
-            if (error := future.exception()) is not None:
-                get_logger().warning("not parked yet", error=str(error))
-            else:
-                log_parked(delivery.message_id, reason.value, detail, self._clock(), parent)
-
-        rejected.add_done_callback(parked)
+    def _rejected(self, future: asyncio.Future[None]) -> None:
+        self._held.end()
+        if not future.cancelled() and (error := future.exception()) is not None:
+            get_logger().warning("not parked yet", error=str(error))
 
     def _spawn(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
