@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.log_text import escape, to_json
@@ -242,11 +242,14 @@ def test_text_that_is_not_unicode_is_logged_all_the_same(form: str, lines: Lines
 
 
 @given(ANY_TEXT)
+@example("\ud800\udc00")
 def test_any_text_survives_json_in_one_harmless_line(text: str) -> None:
     line = to_json({"reply": text}).decode("utf-8")
 
     assert harmless(line)
-    assert json.loads(line) == {"reply": text}
+    # Two halves of a pair that stand side by side are one character in JSON (RFC 8259, 7).
+    paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    assert json.loads(line) == {"reply": paired}
 
 
 @given(ANY_TEXT)
