@@ -184,6 +184,38 @@ def check_files(settings: Settings) -> None:
     check_tracing(settings.tracing)
 
 
+@app.command()
+def queues(
+    config: ConfigOption = None,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Give them the arguments that are wanted.")
+    ] = False,
+) -> None:
+    """Show the queues whose arguments at RabbitMQ are not those of this configuration."""
+    from services.queues import run_queues
+
+    raise typer.Exit(run_queues(load_settings(config), print, migrate=migrate))
+
+
+@app.command()
+def size(  # noqa: PLR0917 - typer makes options of them
+    per_hour: Annotated[float, typer.Option(min=1, help="Mails an hour, on average.")],
+    kb: Annotated[float, typer.Option(min=1, help="KB a mail.")] = 20.0,
+    peak: Annotated[float, typer.Option(min=1, help="Busiest minute to the average.")] = 3.0,
+    jobs: Annotated[float, typer.Option(min=1, help="Places a mail goes to.")] = 1.0,
+    retries: Annotated[float, typer.Option(min=0, help="Retries a job.")] = 0.1,
+    seconds: Annotated[float, typer.Option(min=0, help="Of a transaction at receivers.")] = 0.5,
+    outage: Annotated[float, typer.Option(min=0, help="Hours that the queues must hold.")] = 4.0,
+) -> None:
+    """Compute what a load needs: processes, broker nodes, disks (docs/scaling.md)."""
+    from shared.plan import sizing, sizing_document
+
+    load = sizing.Load(
+        per_hour, kb * sizing.KB, peak, jobs, retries, seconds=seconds, outage=outage
+    )
+    print("\n".join(sizing_document.summary(sizing.size(load))))
+
+
 @app.command("hash-password")
 def hash_password(config: ConfigOption = None) -> None:
     """Read a password from the terminal or standard input and print its argon2 hash."""
