@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from shared.events.model import SCHEMA, MailEvent
-from shared.logs import to_json
+from shared.log_text import to_json
 
 NONE = "none"
 """Stands in a routing key for what is not known yet."""
