@@ -96,6 +96,9 @@ def _demanding(build: Builder, struct: str, plain: Mapping[str, Any]) -> dict[st
     if build.knows(struct, "dsn"):
         wishes = build.make("DsnWishes", ret="FULL", envid="id+2B1", told_of_delay=True)
         found[f"{name}_dsn"] = build.make(struct, **plain, dsn=wishes)
+    if build.knows(struct, "traceparent"):
+        span = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        found[f"{name}_traced"] = build.make(struct, **plain, traceparent=span)
     if build.knows(struct, "binary"):
         found[f"{name}_binary"] = build.make(struct, **plain, binary=True, **schema)
     if build.knows(struct, "deliver_by"):

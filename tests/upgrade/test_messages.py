@@ -102,5 +102,5 @@ def test_no_default_has_changed_since_a_version_left_it_out() -> None:
     assert (job.attempt, job.turn, job.tenant) == (0, 0.0, "default")
     assert job.message_class is model.MessageClass.TRANSACTIONAL
     assert (job.eight_bit, job.smtputf8, job.dsn) == (False, False, None)
-    assert (job.binary, job.deliver_by, job.schema) == (False, None, 1)
+    assert (job.binary, job.deliver_by, job.traceparent, job.schema) == (False, None, "", 1)
     assert SCHEMA == 2, "a new schema needs records, and a line in docs/upgrading.md"
