@@ -120,9 +120,11 @@ def check_config(config: ConfigOption = None) -> None:
 
 def check_files(settings: Settings) -> None:
     """Raise `ConfigError` for a file that a setting names and that cannot be read."""
+    from services.delivery.main import check_files as check_delivery_files
     from services.ingress.main import check_files as check_ingress_files
 
     check_ingress_files(settings)
+    check_delivery_files(settings)
 
 
 @app.command("hash-password")

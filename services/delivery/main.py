@@ -18,6 +18,7 @@ from services.delivery.partitions import Partitions, queue_prefetch
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.upload import Times
+from services.delivery.verified import VerifiedTls
 from shared import metrics
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
@@ -111,6 +112,11 @@ def build(
     """The service over real DNS and the configured content store. Raises `ConfigError`."""
     resolver = DnspythonResolver(settings.dns)
     return DeliveryService(settings, broker, resolver, open_store(settings.content_store), lanes)
+
+
+def check_files(settings: Settings) -> None:
+    """Raise `ConfigError` for a file of certificates that cannot be used."""
+    VerifiedTls(settings.delivery.tls_authority)
 
 
 def check_lanes(settings: Settings, lanes: Collection[str]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from services.delivery.candidates import Candidate
 from services.delivery.decisions import Waiting
 from services.delivery.holding import Partition
+from services.delivery.secrecy import connections_of
 from shared.broker.interface import Delivery
 from shared.messages.model import Content, DeliveryJob, MessageClass
 from shared.messages.outcome import Deferred, Delivered, Outcome
@@ -62,7 +63,7 @@ class Work(Waiting):
         super().__init__(
             partition,
             job.site,
-            (job.static, frozenset(job.exchangers)),
+            connections_of(job),
             urgent=job.message_class is MessageClass.TRANSACTIONAL,
         )
         self.job = job

@@ -59,6 +59,7 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
         dsn=mail.dsn,
         binary=mail.binary,
         deliver_by=mail.deliver_by,
+        require_tls=mail.require_tls,
         schema=mail.schema,
     )
 
@@ -118,6 +119,7 @@ def _job(
         destination=route.destination,
         exchangers=route.exchangers,
         static=route.static,
+        authentic=parent.require_tls and route.authentic,
         site=route.site,
         provider=route.provider,
         share=parent.share * parts,

@@ -17,6 +17,8 @@ from enum import StrEnum
 
 from shared.mail.headers import header_section
 from shared.messages.model import (
+    PLAIN,
+    SECRET,
     AcceptedMail,
     Content,
     DeliverBy,
@@ -99,6 +101,7 @@ class ReportedMail:
     content: bytes
     dsn: DsnWishes | None = None
     deliver_by: DeliverBy | None = None
+    require_tls: bool = False
 
     @classmethod
     def of(cls, job: DeliveryJob, content: bytes) -> ReportedMail:
@@ -113,6 +116,7 @@ class ReportedMail:
             content,
             job.dsn,
             job.deliver_by,
+            job.require_tls,
         )
 
 
@@ -135,6 +139,8 @@ def notification(
         message_class=mail.message_class,
         eight_bit=not is_ascii,
         smtputf8=not is_ascii,
+        require_tls=mail.require_tls,
+        schema=SECRET if mail.require_tls else PLAIN,
     )
 
 
@@ -154,8 +160,11 @@ def _content(
 
 
 def _original(mail: ReportedMail, reports: Sequence[Report]) -> bytes:
-    """The headers; all of it if a failure is told, and the sender asked, and it can stand so."""
-    wanted = mail.dsn is not None and mail.dsn.ret == FULL
+    """The headers; all of it if a failure is told, and the sender asked, and it can stand so.
+
+    Of mail that requires TLS never more than the headers (RFC 8689, 5).
+    """
+    wanted = mail.dsn is not None and mail.dsn.ret == FULL and not mail.require_tls
     if (
         wanted
         and len(mail.content) <= FULL_LIMIT
