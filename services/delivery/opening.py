@@ -160,6 +160,7 @@ class Opener:
             hop.extensions.pop("chunking", None)
         if not hop.verified:
             hop.extensions.pop("requiretls", None)  # anybody may have said so
+        hop.note_facts()
         return hop
 
     async def _secure(self, hop: NextHop) -> None:
