@@ -101,6 +101,7 @@ class ReportedMail:
     content: bytes
     dsn: DsnWishes | None = None
     deliver_by: DeliverBy | None = None
+    traceparent: str = ""
     require_tls: bool = False
 
     @classmethod
@@ -116,6 +117,7 @@ class ReportedMail:
             content,
             job.dsn,
             job.deliver_by,
+            job.traceparent,
             job.require_tls,
         )
 
@@ -139,6 +141,7 @@ def notification(
         message_class=mail.message_class,
         eight_bit=not is_ascii,
         smtputf8=not is_ascii,
+        traceparent=mail.traceparent,
         require_tls=mail.require_tls,
         schema=SECRET if mail.require_tls else PLAIN,
     )
