@@ -5,12 +5,14 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+import pytest
 import trustme
 
 from services.demo.receiver import Receiver
 from services.demo.script import Script
 from tests.support.dns_authority import DnsAuthority, serving
 from tests.support.pipeline import Pipeline, free_port
+from tests.support.rabbitmq import ForeignServer, RabbitNode
 from tests.support.smtp_client import SmtpClient
 from tests.support.tls_site import make_site
 
@@ -44,7 +46,15 @@ def statuses(receiver: Receiver) -> dict[bytes, bytes]:
     return found
 
 
-async def test_it_goes_on_under_verified_tls_or_comes_back(tmp_path: Path) -> None:
+@pytest.fixture(params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "embedded":
+        return f"embedded://{tmp_path}/b"
+    server: RabbitNode | ForeignServer = request.getfixturevalue("rabbitmq")
+    return server.new_vhost()
+
+
+async def test_it_goes_on_under_verified_tls_or_comes_back(tmp_path: Path, broker_url: str) -> None:
     site = make_site(tmp_path)
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1", "mx.validated.test").configure_cert(context)
@@ -75,7 +85,7 @@ async def test_it_goes_on_under_verified_tls_or_comes_back(tmp_path: Path) -> No
             },
         }
         async with (
-            Pipeline(tmp_path / "p", f"embedded://{tmp_path}/b", ports, settings),
+            Pipeline(tmp_path / "p", broker_url, ports, settings),
             SmtpClient(port) as client,
         ):
             assert "REQUIRETLS" in (await client.starttls(site.client)).text.split("\n")
