@@ -178,9 +178,11 @@ def check_config(config: ConfigOption = None) -> None:
 
 def check_files(settings: Settings) -> None:
     """Raise `ConfigError` for what a setting names and that cannot be had: a file, an extra."""
+    from services.delivery.main import check_files as check_delivery_files
     from services.ingress.main import check_files as check_ingress_files
 
     check_ingress_files(settings)
+    check_delivery_files(settings)
     check_tracing(settings.tracing)
 
 

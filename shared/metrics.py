@@ -27,7 +27,7 @@ QUEUE_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 15, 60, 300, 900, 3600, 14400, 8
 OUTCOMES = ("delivered", "deferred", "failed", "unknown")
 FINAL_OUTCOMES = ("delivered", "failed", "expired", "parked")
 FAILURE_REASONS = (
-    "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other"
+    "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other", "tls"
 )  # fmt: skip
 RETRY_REASONS = (
     "address", "mailbox", "message", "policy", "routing", "protocol", "other",

@@ -25,6 +25,7 @@ class NextHop:
     """A connection to `place`, from `connect` on.
 
     `extensions` has the keywords in lower case; `name` is how the peer calls itself, likewise.
+    `verified` tells that its certificate was, and that it offers REQUIRETLS.
     `served` counts transactions, `better_failure` is
     the transient failure of a better mail exchanger than `place`, if any. `facts` are what is told
     of it. `before_leave` is called while the connection still stands.
@@ -41,6 +42,7 @@ class NextHop:
         self.extensions: dict[str, str] = {}
         self.name = ""
         self.served = 0
+        self.verified = False
         self.better_failure: Outcome | None = None
         self.facts: Hop | None = None
         self._hostname = hostname
@@ -92,11 +94,14 @@ class NextHop:
         self.link.check(reply)
         return reply
 
-    async def secure(self, context: ssl.SSLContext) -> None:
-        """STARTTLS, then EHLO anew (RFC 3207, 4.2). Raises SMTPException, OSError, ValueError."""
+    async def secure(self, context: ssl.SSLContext, name: str) -> None:
+        """STARTTLS with the host `name`, then EHLO anew (RFC 3207, 4.2).
+
+        Raises SMTPException, OSError, ValueError.
+        """
         left = self.link.not_after - asyncio.get_running_loop().time()
         seconds = min(self._timeouts.tls / 1000, max(left, 0.001))
-        await self.link.start_tls(context, self.place.host, timeout=seconds)
+        await self.link.start_tls(context, name, timeout=seconds)
         await self.greet()
 
     def note_facts(self) -> None:

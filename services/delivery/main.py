@@ -19,6 +19,7 @@ from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.tracing import AttemptTracing
 from services.delivery.upload import Times
+from services.delivery.verified import VerifiedTls
 from shared import metrics
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
@@ -128,6 +129,11 @@ def build(
     tracer = open_tracer(settings.tracing, DeliveryService.name)
     store = open_store(settings.content_store)
     return DeliveryService(settings, broker, resolver, store, lanes, tracer=tracer)
+
+
+def check_files(settings: Settings) -> None:
+    """Raise `ConfigError` for a file of certificates that cannot be used."""
+    VerifiedTls(settings.delivery.tls_authority)
 
 
 def check_lanes(settings: Settings, lanes: Collection[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
@@ -82,6 +83,13 @@ class DnsSettings(Section):
     nameservers: Annotated[
         tuple[Annotated[str, AfterValidator(values.nameserver)], ...], CommaList
     ] = Field((), description="`address:port` of each; empty means those of the system.")
+    trust_ad: bool = Field(
+        False,
+        description="Believe the servers when they say that DNSSEC has validated an answer (the AD "
+        "bit). Only for validating servers, reached in a way in which nobody can change their "
+        "answers, such as one on this machine. Mail with REQUIRETLS goes to mail exchangers out "
+        "of the DNS only if they were validated.",
+    )
     timeout: Duration = Field(
         parse_duration_ms("6s"), description="Time for one lookup over all servers and tries."
     )
@@ -162,6 +170,12 @@ class DeliverySettings(Section):
         True,
         description="Send contents with BDAT to next hops that offer CHUNKING (RFC 3030). "
         "`false`: always DATA.",
+    )
+    tls_authority: Path | None = Field(
+        None,
+        description="PEM file: who signs certificates of next hops, for mail with REQUIRETLS, the "
+        "only one for which certificates are verified. Default: those whom the system believes. "
+        "Read at the start.",
     )
     uncertain: Uncertain = Field(
         Uncertain.RETRY,
