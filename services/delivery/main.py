@@ -18,6 +18,7 @@ from services.delivery.partitions import Partitions, queue_prefetch
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.upload import Times
+from services.delivery.usefulness import Usefulness
 from shared import metrics
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
@@ -61,14 +62,16 @@ class DeliveryService:
         self._handling.attach(self._pool)
         prefetch = queue_prefetch(delivery.prefetch, len(self._placing.partitions()))
         self._partitions = Partitions(broker, self._pool, self._handling.handle, prefetch)
+        names = [lane.name for lane in self._placing.lanes]
         self._gauges = Gauges(
             self._handling.held,
             self._partitions.not_looked_at,
             self._placing.partition,
             self._pool.left_alone,
-            lanes=[lane.name for lane in self._placing.lanes],
+            lanes=names,
             providers=providers,
         )
+        self._usefulness = Usefulness(self._pool.loads, self._pool.worked, self._most, names)
         self._ownership = Ownership(
             f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             {lane.name: lane.partitions for lane in self._placing.lanes},
@@ -82,6 +85,7 @@ class DeliveryService:
         allow_connections(self._most)
         self._ownership.start()
         self._gauges.start()
+        self._usefulness.start()
 
     def served(self) -> Mapping[str, tuple[str, str, str]]:
         """See `shared.depths.Serving`."""
@@ -98,6 +102,7 @@ class DeliveryService:
 
     async def drain(self) -> None:
         """Take nothing new, release what has not begun, finish what has; others take over."""
+        self._usefulness.stop()
         await self._ownership.drain()
         await self._pool.ended()
         await self._handling.settled()
