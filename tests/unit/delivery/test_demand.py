@@ -41,9 +41,7 @@ def test_a_partition_asks_for_one_worker_at_most() -> None:
 
 
 def test_time_at_work_belongs_to_the_partitions_whose_transactions_ended() -> None:
-    lanes = useful_workers(
-        [Load("a", ended=30), Load("b", ended=10)], MOST, 0.56, ["a", "b"]
-    )
+    lanes = useful_workers([Load("a", ended=30), Load("b", ended=10)], MOST, 0.56, ["a", "b"])
     assert lanes == {("a",): pytest.approx(0.6), ("b",): pytest.approx(0.2)}
 
 
