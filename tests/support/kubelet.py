@@ -1,9 +1,9 @@
 """Runs pods of a rendered manifest as processes, as the kubelet would run their containers.
 
-Each pod has a loopback address of its own, so ports are as rendered. Startup, readiness and liveness
-are asked over HTTP with the periods and thresholds of the manifest. Who terminates a pod takes it
-out of its Service first, then comes the preStop sleep, then SIGTERM, and SIGKILL when the grace is
-over.
+Each pod has a loopback address of its own, so ports are as rendered. Startup, readiness and
+liveness are asked over HTTP with the periods and thresholds of the manifest. Who terminates a pod
+takes it out of its Service first, then comes the preStop sleep, then SIGTERM, and SIGKILL when the
+grace is over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.manifest import Probe, PodSpec
+from tests.support.manifest import PodSpec, Probe
 
 _NETWORK = f"127.{random.randrange(16, 250)}.{random.randrange(250)}"
 _addresses = (f"{_NETWORK}.{host}" for host in itertools.count(1))

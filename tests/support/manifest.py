@@ -120,7 +120,7 @@ def pod_spec(deployment: Document, documents: Iterable[Document], secrets: Texts
 
 
 def _texts(documents: Iterable[Document]) -> dict[tuple[str, str], Mapping[str, str]]:
-    found = {}
+    found: dict[tuple[str, str], Mapping[str, str]] = {}
     for document in documents:
         if document["kind"] in {"ConfigMap", "Secret"}:
             keys = dict(document.get("data") or {})
