@@ -1,4 +1,4 @@
-"""`python -m deploy.chart [FOLDER]`: writes what the chart has from elsewhere; `make chart` runs it.
+"""`python -m deploy.chart [FOLDER]`: writes what the chart has from elsewhere (`make chart`).
 
 Helm reads only what lies in the chart, so rules and dashboards are copied into it.
 """

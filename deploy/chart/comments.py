@@ -25,7 +25,7 @@ def documented(text: str) -> list[Value]:
     """Every documented key of `text`, in its order.
 
     A key is documented by a comment right above it that begins with `# -- `, or by that of a
-    mapping it is in, if the mapping explains all of its keys. Raises ValueError for one that is not.
+    mapping it is in, if the mapping explains all of its keys. Raises ValueError for any other.
     """
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode)

@@ -40,7 +40,9 @@ def readme(values: str) -> str:
     for section, group in groupby(documented(values), lambda value: value.path.partition(".")[0]):
         rows = [_row(value) for value in group]
         parts.append(
-            f"## `{section}`\n\n| Key | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+            f"## `{section}`\n\n| Key | Default | Meaning |\n|---|---|---|\n"
+            + "\n".join(rows)
+            + "\n"
         )
     return "\n".join(parts)
 

@@ -145,7 +145,11 @@ def _lane(delivery: Schema) -> Schema:
     lane = _section(Settings)["properties"]["lanes"]["items"]
     own = {"name": _name(40), "delivery": delivery}
     pools = {"type": "array", "minItems": 1, "items": {**pool, "required": ["name"]}}
-    return {**lane, "required": ["name"], "properties": {**lane["properties"], **own, "pools": pools}}
+    return {
+        **lane,
+        "required": ["name"],
+        "properties": {**lane["properties"], **own, "pools": pools},
+    }
 
 
 def _name(longest: int) -> Schema:
