@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
@@ -45,6 +46,18 @@ class BrokerSettings(Section):
         description="RabbitMQ (`amqp://`, `amqps://`) or the embedded broker "
         "(`embedded:///directory`). Logged without its password.",
     )
+    url_file: Path | None = Field(
+        None, description="File with the URL instead: one line, read when a service starts."
+    )
+    username_file: Path | None = Field(
+        None, description="File with the user, who goes into the URL; any character may occur."
+    )
+    password_file: Path | None = Field(None, description="File with the user's password, likewise.")
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file: who signs the broker's certificate (`amqps://`). "
+        "Default: whom the system trusts.",
+    )
     confirm_timeout: Duration = Field(
         parse_duration_ms("30s"),
         description="How long a publish may wait for its confirm before it counts as unknown and "
@@ -54,6 +67,14 @@ class BrokerSettings(Section):
         parse_duration_ms("15s"),
         description="AMQP heartbeat; a dead link is noticed within two of them.",
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.url_file and "url" in self.model_fields_set:
+            raise ValueError("url and url_file exclude each other")
+        if bool(self.username_file) != bool(self.password_file):
+            raise ValueError("username_file and password_file go together")
+        return self
 
 
 class ContentStoreSettings(Section):
