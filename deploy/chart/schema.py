@@ -74,6 +74,15 @@ SPECIAL: Mapping[str, Schema] = {
     "pods.nodeSelector": TEXTS,
     "pods.hostUsers": {"type": ["boolean", "null"]},
     "pods.dnsConfig": ANY_OBJECT,
+    "pods.autoscaling.type": {"enum": ["hpa", "keda"]},
+    "pods.autoscaling.minReplicas": {"type": "integer", "minimum": 1},
+    "pods.autoscaling.maxReplicas": {"type": ["integer", "null"], "minimum": 1},
+    "pods.autoscaling.cpuPercent": {"type": "integer", "minimum": 1},
+    "pods.autoscaling.scaleUpSeconds": {"type": "integer", "minimum": 0, "maximum": 3600},
+    "ingress.autoscaling.sessions": {"type": "integer", "minimum": 1},
+    "router.autoscaling.waiting": {"type": "integer", "minimum": 1},
+    "delivery.autoscaling.scaleUpSeconds": {"type": "integer", "minimum": 0, "maximum": 3600},
+    "keda.prometheusAddress": {"type": "string", "pattern": "^$|^https?://"},
     "ingress.adminPort": HIGH_PORT,
     "router.adminPort": HIGH_PORT,
     "delivery.adminPort": HIGH_PORT,
@@ -111,11 +120,21 @@ def _chart(values: Mapping[str, Any]) -> Schema:
     parts = schema["properties"]
     pods = parts["pods"]["properties"]
     for component in ("ingress", "router", "delivery"):
-        parts[component]["properties"] = {**pods, **parts[component]["properties"]}
+        parts[component]["properties"] = _merged(pods, parts[component]["properties"])
     parts["config"] = _section(Settings)
     parts["lanes"] = {"type": "array", "items": _lane(parts["delivery"])}
     parts["global"] = ANY_OBJECT
     return {"$schema": "http://json-schema.org/draft-07/schema#", **schema}
+
+
+def _merged(under: Schema, over: Schema) -> Schema:
+    """The properties of both; what has properties of its own is merged, all else is replaced."""
+    merged = {**under, **over}
+    for key in under.keys() & over.keys():
+        if "properties" in under[key] and "properties" in over[key]:
+            inner = _merged(under[key]["properties"], over[key]["properties"])
+            merged[key] = {**under[key], "properties": inner}
+    return merged
 
 
 def _object(values: Mapping[str, Any], path: str) -> Schema:

@@ -99,7 +99,7 @@ pool of each lane. Not as text: numbers would not survive it. */}}
 {{- end -}}
 {{- $suffix := list $lane.name (get $pool "name") | compact | join "-" | replace "_" "-" -}}
 {{- $name := printf "%s-delivery-%s" (include "postroad.fullname" $root) $suffix -}}
-{{- $list = append $list (dict "root" $root "component" "delivery" "name" $name "suffix" $suffix "values" $values "lane" $lane.name "pool" (get $pool "name")) -}}
+{{- $list = append $list (dict "root" $root "component" "delivery" "name" $name "suffix" $suffix "values" $values "lane" $lane.name "pool" (get $pool "name") "partitions" (get $lane "partitions" | default 8) "pools" (len (get $lane "pools" | default (list dict)))) -}}
 {{- end -}}
 {{- end -}}
 {{- $_ := set . "list" $list -}}
