@@ -68,6 +68,8 @@ class Service:
 
     def __init__(self, workload: Workload, port_name: str) -> None:
         self.port = 0
+        self.unserved = 0
+        """Connections that came while no pod served."""
         self._workload = workload
         self._target = workload.spec.ports[port_name]
         self._turns = itertools.count()
@@ -88,6 +90,7 @@ class Service:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving = [pod for pod in self._workload.pods if pod.serves]
         if not serving:
+            self.unserved += 1
             writer.transport.abort()
             return
         pod = serving[next(self._turns) % len(serving)]

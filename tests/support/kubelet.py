@@ -13,6 +13,7 @@ import itertools
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -37,8 +38,8 @@ class Pod:
         self.terminating = False
         self.killed_by_probe: list[str] = []
         """Which probes failed so often that the container would be restarted."""
-        self.was_not_ready = 0
-        """How often it was ready and became unready."""
+        self.asked = Counter[str]()
+        """How often it was asked, by probe."""
         self.exit_code: int | None = None
         self._changed = asyncio.Event()
         self._process: asyncio.subprocess.Process
@@ -84,6 +85,11 @@ class Pod:
     async def wait_live(self, timeout: float = 40.0) -> None:
         """Return once it answers its startup probe."""
         await self._wait(lambda: self.started, "started", timeout)
+
+    async def asked_again(self, probe: str, times: int) -> None:
+        """Return once that probe has asked so many times more, whatever the answers."""
+        enough = self.asked[probe] + times
+        await self._wait(lambda: self.asked[probe] >= enough, f"asked by {probe}", 40.0)
 
     async def _wait(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         try:
@@ -132,26 +138,22 @@ class Pod:
 
     async def _ask(self) -> None:
         """Readiness and liveness are asked from when the startup probe succeeds."""
-        await self._until_it_fails("startup", self.spec.startup, until_started=True)
+        await self._until_it_fails("startup", self.spec.startup)
         if not self.started:
             return
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._until_it_fails("liveness", self.spec.liveness))
             tasks.create_task(self._readiness())
 
-    async def _until_it_fails(
-        self, name: str, probe: Probe, *, until_started: bool = False
-    ) -> None:
+    async def _until_it_fails(self, name: str, probe: Probe) -> None:
+        """Kill the container when it has failed too often; startup need only succeed once."""
         failed = 0
         while failed < probe.failures:
-            if await self._succeeds(probe):
-                failed = 0
-                if until_started:
-                    self.started = True
-                    self._changed.set()
-                    return
-            else:
-                failed += 1
+            failed = 0 if await self._succeeds(name, probe) else failed + 1
+            if name == "startup" and not failed:
+                self.started = True
+                self._changed.set()
+                return
             await asyncio.sleep(probe.period)
         if not self.terminating:
             self.killed_by_probe.append(name)
@@ -160,21 +162,23 @@ class Pod:
     async def _readiness(self) -> None:
         probe, failed = self.spec.readiness, 0
         while True:
-            failed = 0 if await self._succeeds(probe) else failed + 1
+            failed = 0 if await self._succeeds("readiness", probe) else failed + 1
             if not failed or failed >= probe.failures:
                 self._set_ready(ready=not failed)
             await asyncio.sleep(probe.period)
 
     def _set_ready(self, *, ready: bool) -> None:
-        self.was_not_ready += self.ready and not ready
         self.ready = ready
         self._changed.set()
 
-    async def _succeeds(self, probe: Probe) -> bool:
+    async def _succeeds(self, name: str, probe: Probe) -> bool:
+        good = False
         with suppress(OSError, TimeoutError, ValueError, IndexError):
             async with asyncio.timeout(probe.timeout):
-                return 200 <= (await self.get(probe.path, probe.port))[0] < 400
-        return False
+                good = 200 <= (await self.get(probe.path, probe.port))[0] < 400
+        self.asked[name] += 1
+        self._changed.set()
+        return good
 
     async def get(self, path: str, port: int) -> tuple[int, str]:
         """Status and body of one request."""

@@ -66,12 +66,12 @@ class PodSpec:
 
     def rewritten(self, root: str, address: str) -> PodSpec:
         """The same for a process whose mounts lie below `root` and whose address is `address`."""
-        mounts = sorted({*self.folders, *(path.rpartition("/")[0] for path in self.files)})
+        mounts = {*self.folders, *(path.rpartition("/")[0] for path in self.files)}
+        paths = "|".join(map(re.escape, sorted(mounts, key=len, reverse=True)))
+        inside = re.compile(rf"(?<![\w/])(?:{paths})(?=/|\b)")
 
         def rewrite(text: str) -> str:
-            for mount in mounts:
-                text = re.sub(rf"(?<![\w/]){re.escape(mount)}(?=/|\b)", f"{root}{mount}", text)
-            return _ANYWHERE.sub(address, text)
+            return _ANYWHERE.sub(address, inside.sub(lambda match: root + match[0], text))
 
         return replace(
             self,
