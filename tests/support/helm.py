@@ -1,7 +1,8 @@
 """Renders the chart with Helm's own engine, without a cluster.
 
-The engine (helm-sdkpy, `scripts/install_helm.sh`) installs into a server of a few lines, which tells
-what APIs there are and sends every object back. Skipped without the engine, a failure under CI.
+The engine (helm-sdkpy, `scripts/install_helm.sh`) installs into a server of a few lines, which
+tells what APIs there are and sends every object back. Skipped without the engine, a failure under
+CI.
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # or every answer waits 40 ms for an acknowledgement
     server: _Server
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
 
     def do_GET(self) -> None:
@@ -224,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self._send(201, self.headers["Content-Type"], body)
 
-    do_PUT = do_PATCH = do_POST
+    do_PUT = do_PATCH = do_POST  # noqa: N815
 
     def _answer(self, status: int, document: Object) -> None:
         self._send(status, "application/json", json.dumps(document).encode())
