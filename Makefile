@@ -38,6 +38,7 @@ test: $(VENV)/installed-dev
 	@scripts/install_rabbitmq.sh
 	@scripts/install_prometheus.sh
 	@scripts/install_swaks.sh
+	@scripts/install_helm.sh $(VENV)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 bench: $(VENV)/installed-dev

@@ -1,7 +1,8 @@
 """Puts into a folder that are durable when they return: written, renamed, synced, folders too.
 
 One thread takes everything that waits, writes it, and syncs each file once and each folder once
-for the whole batch: many sessions share the price of a folder's sync. It knows nothing of mail.
+for the whole batch: many sessions share the price of a folder's sync. It also removes what is over,
+which need not be durable. It knows nothing of mail.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ class _Put:
     name: str
     data: bytes
     done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    name: str
+    done: asyncio.Future[None]
+
+
+_Task = _Put | _Removal
 
 
 def fsync_path(path: Path) -> None:
@@ -59,7 +69,7 @@ class DurableWriter:
     def __init__(self, root: Path, sync: Callable[[Path], None] = fsync_path) -> None:
         self._root = root
         self._sync_path = sync
-        self._waiting: queue.SimpleQueue[_Put] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def put(self, name: str, data: bytes) -> None:
@@ -67,6 +77,13 @@ class DurableWriter:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._start()
         self._waiting.put(_Put(name, data, done))
+        await done
+
+    async def remove(self, name: str) -> None:
+        """Returns when there is no such blob; its folder goes with the last one. Raises OSError."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._start()
+        self._waiting.put(_Removal(name, done))
         await done
 
     def _start(self) -> None:
@@ -80,7 +97,12 @@ class DurableWriter:
             batch = [self._waiting.get()]
             while len(batch) < BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get())
-            self._settle([(put, self._write(put)) for put in batch if not put.done.done()])
+            puts = [task for task in batch if isinstance(task, _Put) and not task.done.done()]
+            if puts:
+                self._settle([(put, self._write(put)) for put in puts])
+            self._report(
+                [(task, self._unlink(task)) for task in batch if isinstance(task, _Removal)]
+            )
 
     def _write(self, put: _Put) -> OSError | None:
         path = self._root / put.name
@@ -112,11 +134,28 @@ class DurableWriter:
         sync_error = self._sync([put.name for put in written])
         if sync_error is not None:
             self._remove(written)
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Put, OSError | None]]] = {}
-        for put, error in results:
-            by_loop.setdefault(put.done.get_loop(), []).append((put, error or sync_error))
+        self._report([(put, error or sync_error) for put, error in results])
+
+    def _report(self, results: Iterable[tuple[_Task, OSError | None]]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Task, OSError | None]]] = {}
+        for task, error in results:
+            by_loop.setdefault(task.done.get_loop(), []).append((task, error))
         for loop, outcomes in by_loop.items():
             self._call(loop, outcomes)
+
+    def _unlink(self, removal: _Removal) -> OSError | None:
+        name = removal.name
+        try:
+            Path(f"{self._root}/{name}").unlink()
+        except FileNotFoundError:
+            return None  # ended before
+        except OSError as error:
+            return error
+        with suppress(OSError):  # others are in it, as a rule
+            while folder := name.rpartition("/")[0]:
+                Path(f"{self._root}/{folder}").rmdir()
+                name = folder
+        return None
 
     def _sync(self, names: list[str]) -> OSError | None:
         paths = [self._root / name for name in names]
@@ -132,25 +171,25 @@ class DurableWriter:
         below = path.relative_to(self._root).parents
         return [self._root / folder for folder in below]
 
-    def _remove(self, puts: Iterable[_Put]) -> None:
+    def _remove(self, tasks: Iterable[_Task]) -> None:
         """Nobody heard that they are there, so nobody names them."""
-        for put in puts:
+        for task in tasks:
             with suppress(OSError):
-                (self._root / put.name).unlink()
+                (self._root / task.name).unlink()
 
     def _call(
-        self, loop: asyncio.AbstractEventLoop, outcomes: list[tuple[_Put, OSError | None]]
+        self, loop: asyncio.AbstractEventLoop, outcomes: list[tuple[_Task, OSError | None]]
     ) -> None:
         try:
             loop.call_soon_threadsafe(self._resolve, outcomes)
         except RuntimeError:  # the loop is closed: nobody waits any more
-            self._remove(put for put, _ in outcomes)
+            self._remove(task for task, _ in outcomes)
 
-    def _resolve(self, outcomes: list[tuple[_Put, OSError | None]]) -> None:
-        for put, error in outcomes:
-            if put.done.done():
-                self._remove([put])  # who asked waits no longer
+    def _resolve(self, outcomes: list[tuple[_Task, OSError | None]]) -> None:
+        for task, error in outcomes:
+            if task.done.done():
+                self._remove([task])  # who asked waits no longer
             elif error is None:
-                put.done.set_result(None)
+                task.done.set_result(None)
             else:
-                put.done.set_exception(error)
+                task.done.set_exception(error)

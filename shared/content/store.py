@@ -159,3 +159,10 @@ class FileContentStore(ObjectContentStore):
         # A queue message may have been made by hand: obstore judges any other name.
         cached = read_cached(f"{self._root}/{name}") if _OURS.fullmatch(name) else None
         return await super().get(name) if cached is None else memoryview(cached)
+
+    async def _delete(self, name: str) -> None:
+        # Not through obstore, which spends a third of a read on it.
+        if _OURS.fullmatch(name):
+            await self._writer.remove(name)
+        else:
+            await super()._delete(name)

@@ -33,17 +33,21 @@ def mailboxes(value: str) -> tuple[str, ...]:
     found: list[str] = []
     words: list[str] = []
     angles: list[str] = []
+    in_group = False
     for kind, text in _tokens(value):
         if kind == "angle":
             angles.append(text)
         elif kind != "mark":
             if angles and text != " ":
                 raise ValueError("text after the brackets of an address")
+            if text[0] == "[" and "".join(words).rstrip()[-1:] != "@":
+                raise ValueError("square brackets that are no domain")
             words.append(text)
         elif text == ":":
-            _check_group(words, angles)
-            words = []
+            _check_group(words, angles, in_group)
+            words, in_group = [], True
         else:
+            in_group = in_group and text != ";"
             found += _address(words, angles)
             words, angles = [], []
     found += _address(words, angles)
@@ -78,10 +82,10 @@ def _after_comment(value: str, at: int) -> int:
     raise ValueError("a comment without an end")
 
 
-def _check_group(words: list[str], angles: list[str]) -> None:
-    """Before a colon stands the name of a group, and no address."""
-    if angles or "@" in words or not "".join(words).strip():
-        raise ValueError("no name of a group, or an address in it")
+def _check_group(words: list[str], angles: list[str], in_group: bool) -> None:
+    """Before a colon stands the name of a group, and no address; a group has none within."""
+    if in_group or angles or "@" in words or not "".join(words).strip():
+        raise ValueError("no name of a group, an address in it, or a group in a group")
 
 
 def _address(words: list[str], angles: list[str]) -> tuple[str, ...]:

@@ -203,59 +203,6 @@ async def test_a_second_verb_does_nothing(broker: Broker) -> None:
     await until_depths(broker, work=0, postroad_parked=0)
 
 
-async def test_a_stopped_consumer_is_not_called_and_can_still_settle(broker: Broker) -> None:
-    await publish(broker, "a", "b")
-    inbox, after = Inbox(), Inbox()
-    consumer = broker.consume(WORK, 10, inbox)
-    first, second = await inbox.take(2)
-    await consumer.stop()
-    await publish(broker, "c")
-    first.ack()
-    second.release()
-    await until_depths(broker, work=2)
-    assert inbox.arrived.empty()
-    broker.consume(WORK, 10, after)
-    assert {delivery.message_id for delivery in await after.take(2)} == {"b", "c"}
-
-
-async def test_a_closing_broker_gives_back_what_is_unsettled(harness: Harness) -> None:
-    broker = await harness.open()
-    await publish(broker, "a", "b", "c")
-    inbox = Inbox()
-    broker.consume(WORK, 2, inbox)
-    await inbox.take(2)
-    await broker.close()
-    again = Inbox()
-    (await harness.open()).consume(WORK, 10, again)
-    assert {delivery.message_id for delivery in await again.take(3)} == {"a", "b", "c"}
-
-
-async def test_settlements_before_a_close_are_kept(harness: Harness) -> None:
-    broker = await harness.open()
-    await publish(broker, "a", "b")
-    inbox = Inbox()
-    broker.consume(WORK, 10, inbox)
-    first, second = await inbox.take(2)
-    first.ack()
-    moved = second.forward([Outgoing(OTHER, b"2", "b2")])
-    await broker.close()
-    await moved
-    await until_depths(await harness.open(), work=0, other=1)
-
-
-async def test_verbs_after_the_close_do_nothing(harness: Harness) -> None:
-    broker = await harness.open()
-    await publish(broker, "a")
-    inbox = Inbox()
-    broker.consume(WORK, 10, inbox)
-    delivery = await inbox.next()
-    await broker.close()
-    with pytest.raises(Unavailable):
-        await asyncio.wait_for(delivery.forward([Outgoing(OTHER, b"", "late")]), PATIENCE)
-    delivery.ack()
-    await until_depths(await harness.open(), work=1, other=0)
-
-
 async def test_a_publish_after_the_close_is_unavailable(harness: Harness) -> None:
     broker = await harness.open()
     assert (broker.usable, broker.blocked) == (True, False)

@@ -43,13 +43,13 @@ rollingUpdate:
 
 {{- define "postroad.podSpec" -}}
 {{- $v := .values -}}
+serviceAccountName: {{ include "postroad.serviceAccountName" .root }}
+automountServiceAccountToken: false
+enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-serviceAccountName: {{ include "postroad.serviceAccountName" .root }}
-automountServiceAccountToken: false
-enableServiceLinks: false
 terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds | default (include "postroad.graceSeconds" .) | int64 }}
 securityContext:
   {{- include "postroad.podSecurity" . | nindent 2 }}

@@ -20,20 +20,20 @@ from amqp.exceptions import AMQPError
 from shared import metrics
 from shared.broker.amqp.connection import LinkOptions, connect
 from shared.broker.amqp.consumer import AmqpConsumer
-from shared.broker.amqp.consuming import (
-    Cancel,
-    Command,
-    Consuming,
-    Settle,
-    Subscribe,
-    Subscription,
-    Verb,
-)
+from shared.broker.amqp.consuming import Consuming
 from shared.broker.amqp.declaring import Declaration, count, left_over
 from shared.broker.amqp.delivery import AmqpDelivery
 from shared.broker.amqp.link import Link
 from shared.broker.amqp.members import Line
 from shared.broker.amqp.publishing import Publish, Publishing, Results
+from shared.broker.amqp.subscription import (
+    Cancel,
+    Command,
+    Settle,
+    Subscribe,
+    Subscription,
+    Verb,
+)
 from shared.broker.interface import (
     Consumer,
     Handler,

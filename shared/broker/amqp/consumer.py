@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from shared.broker.amqp.consuming import Subscription
 from shared.broker.amqp.delivery import AmqpDelivery, Courier
+from shared.broker.amqp.subscription import Subscription
 from shared.broker.handing import hand
 from shared.broker.interface import Handler
 

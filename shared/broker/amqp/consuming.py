@@ -10,10 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +20,8 @@ from amqp.exceptions import NotFound, ResourceError
 from shared.broker.amqp.connection import MEND_SECONDS
 from shared.broker.amqp.declaring import Declaration
 from shared.broker.amqp.handover import tell
+from shared.broker.amqp.settling import Parting, acknowledge
+from shared.broker.amqp.subscription import Cancel, Command, Settle, Subscription, Verb
 from shared.broker.topology import Topology
 from shared.logs import get_logger
 
@@ -30,67 +29,6 @@ ABSENT_SECONDS = 10.0
 """How often to look for a queue that we do not declare: a left-over one that somebody deleted."""
 NACK_UNCOUNTED = (4, 3)
 """From this version on, a nack that requeues does not count towards the delivery limit."""
-
-
-class Verb(Enum):
-    """What can be done to a delivery on its own channel."""
-
-    ACK = auto()
-    FAILED = auto()
-    REQUEUE = auto()
-
-
-@dataclass(slots=True)
-class Settle:
-    """One settlement; stale ones are dropped."""
-
-    subscription: Subscription
-    generation: int
-    tag: int
-    verb: Verb
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """Begin to consume."""
-
-    subscription: Subscription
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Take no more; `done` ends when the broker sends no more."""
-
-    subscription: Subscription
-    done: asyncio.Future[None]
-
-
-Command = Settle | Subscribe | Cancel
-
-
-@dataclass(slots=True, eq=False)
-class Subscription:
-    """One consumption of one queue. After the first three, the thread's; the loop reads on."""
-
-    queue: str
-    prefetch: int
-    deliver: Callable[[list[Any], int], None]
-    generation: int = 0
-    """Of the deliveries that may be settled; 0 while there is no channel."""
-    channel: Any = None
-    tag: str = ""
-    stopped: bool = False
-    unsettled: OrderedDict[int, None] = field(default_factory=OrderedDict)
-    """Tags in the broker's order."""
-    acknowledged: set[int] = field(default_factory=set)
-    """Of this round, not written yet."""
-
-    def begin(self, channel: Any, generation: int) -> None:
-        """Everything of the former channel is void."""
-        self.channel = channel
-        self.generation = generation
-        self.unsettled = OrderedDict()
-        self.acknowledged = set()
 
 
 class Consuming:
@@ -110,6 +48,7 @@ class Consuming:
         self._arrived: dict[Subscription, list[Any]] = {}
         self._mending: dict[Subscription, float] = {}
         """When to consume again (monotonic seconds) what the broker has ended unasked."""
+        self._parting = Parting()
         self._generations = itertools.count(1)
         self.counts_nacks = True
         """Whether this server counts a requeueing nack as a failed try."""
@@ -168,15 +107,22 @@ class Consuming:
                 if self._connection is not None:
                     self._consume(command.subscription)
         for subscription in touched:
-            if subscription.acknowledged:
-                _acknowledge(subscription)
-            if subscription.stopped and not subscription.unsettled:
-                self._retire(subscription)
+            if subscription.stopped:
+                self._part(subscription)
+            elif subscription.acknowledged:
+                acknowledge(subscription)
+
+    def _part(self, subscription: Subscription) -> None:
+        self._parting.acknowledge(subscription, time.monotonic())
+        if not subscription.unsettled:
+            self._retire(subscription)
 
     def _settle(self, command: Settle) -> None:
         subscription, tag = command.subscription, command.tag
         # custody: a tag of an older channel would settle somebody else's message.
         if command.generation != subscription.generation or tag not in subscription.unsettled:
+            return
+        if tag in subscription.acknowledged:
             return
         if command.verb is Verb.ACK:
             subscription.acknowledged.add(tag)
@@ -210,6 +156,8 @@ class Consuming:
             arrived, self._arrived = self._arrived, {}
             for subscription, messages in arrived.items():
                 self._hand_over(subscription, messages)
+        for subscription in self._parting.due(time.monotonic()):
+            self._part(subscription)
         if self._mending:
             now = time.monotonic()
             self._mend([sub for sub, when in self._mending.items() if when <= now])
@@ -232,6 +180,10 @@ class Consuming:
         if messages:
             tell(self._loop, subscription.deliver, messages, subscription.generation)
 
+    def leave(self) -> Iterator[float]:
+        """See `Work.leave`."""
+        return self._parting.leave()
+
     def lost(self) -> None:
         """See `Work.lost`. The broker has taken back whatever was not settled."""
         if self._connection is not None:
@@ -239,26 +191,11 @@ class Consuming:
         self._connection = None
         self._arrived.clear()
         self._mending.clear()
+        self._parting.forget()
         for subscription in tuple(self._subscriptions):
             subscription.begin(None, 0)
             if subscription.stopped:
                 del self._subscriptions[subscription]
-
-
-def _acknowledge(subscription: Subscription) -> None:
-    """One frame for the longest run from the oldest delivery on, one each for the others."""
-    unsettled, acknowledged = subscription.unsettled, subscription.acknowledged
-    subscription.acknowledged = set()
-    last = 0
-    while unsettled and (oldest := next(iter(unsettled))) in acknowledged:
-        last = oldest
-        del unsettled[oldest]
-        acknowledged.discard(oldest)
-    if last:
-        subscription.channel.basic_ack(last, multiple=True)
-    for tag in acknowledged:
-        del unsettled[tag]
-        subscription.channel.basic_ack(tag)
 
 
 def _version(connection: Any) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from shared import metrics
-from shared.broker.amqp.consuming import Subscription, Verb
+from shared.broker.amqp.subscription import Subscription, Verb
 from shared.broker.interface import Outgoing, ParkReason, PublishError, Unavailable
 from shared.broker.parking import parking_headers
 from shared.broker.topology import PARKED

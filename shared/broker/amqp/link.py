@@ -13,7 +13,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from amqp.exceptions import AMQPError
@@ -47,6 +47,9 @@ class Work(Protocol[Command_contra]):
 
     def tick(self, *, blocked: bool) -> None:
         """Called after every round: hand results to the loop, check what has waited too long."""
+
+    def leave(self) -> Iterator[float]:
+        """Called before an orderly close: write what was held back, and pause each time so long."""
 
     def lost(self) -> None:
         """The connection is gone: everything that was under way on it has an unknown outcome."""
@@ -197,6 +200,8 @@ class Link(Generic[Command]):
             # A close in the protocol makes sure that the broker has read what came before it. While
             # blocked it reads nothing, and a close would hang.
             with contextlib.suppress(*_LINK_ERRORS):
+                for pause in self._work.leave():
+                    time.sleep(pause)
                 self._connection.close()
         self._forget()
 

@@ -7,7 +7,7 @@ that lasts nothing is announced, and nobody is heard: `Line.hearing` says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from amqp import spec
@@ -70,6 +70,10 @@ class Members:
         if self._arrived:
             arrived, self._arrived = self._arrived, []
             tell(self._loop, self._deliver, arrived)
+
+    def leave(self) -> Iterator[float]:
+        """See `Work.leave`. Nothing is held back."""
+        return iter(())
 
     def lost(self) -> None:
         """See `Work.lost`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,6 +150,10 @@ class Publishing:
         error = Unavailable("the broker has not confirmed the message")
         late = self._ledger.expire(lambda publish: publish.started < horizon)
         self._results.extend((publish, error) for publish in late)
+
+    def leave(self) -> Iterator[float]:
+        """See `Work.leave`. Nothing is held back."""
+        return iter(())
 
     def lost(self) -> None:
         """See `Work.lost`."""

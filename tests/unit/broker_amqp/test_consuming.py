@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,11 @@ from amqp.exceptions import NotFound
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.broker.amqp.consuming import (
+from shared.broker.amqp.consuming import Consuming
+from shared.broker.amqp.settling import FRAMES, PAUSE_SECONDS, Parting
+from shared.broker.amqp.subscription import (
     Cancel,
     Command,
-    Consuming,
     Settle,
     Subscribe,
     Subscription,
@@ -189,6 +191,66 @@ def test_the_channel_of_a_stopped_consumer_is_closed_with_its_last_settlement(
     assert channel.closed
     work.perform([late])
     assert channel.acknowledged == {1, 3}
+
+
+SOFT_LIMIT = 32
+"""Settlements that the broker loses none of when it has applied none and the channel closes."""
+
+
+def test_a_stopped_consumer_writes_few_frames_however_its_deliveries_end(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    channel = Channel(200)
+    work, subscription = subscribed(loop, channel)
+    stop(loop, work, subscription)
+    for tag in range(200, 0, -1):
+        work.perform([settle(subscription, tag)])
+        work.tick(blocked=False)
+    assert channel.closed
+    assert channel.frames < SOFT_LIMIT
+
+
+def test_a_delivery_that_was_acknowledged_and_waits_is_not_given_back(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    channel = Channel(20)
+    work, subscription = subscribed(loop, channel)
+    stop(loop, work, subscription)
+    work.perform([settle(subscription, tag) for tag in range(2, 21)])
+    work.perform([settle(subscription, tag, Verb.FAILED) for tag in range(1, 21)])
+    assert channel.returned == [("reject", 1)]
+    assert channel.acknowledged == set(range(2, 21))
+
+
+def test_what_waits_is_written_after_a_pause_while_one_delivery_takes_its_time() -> None:
+    channel = Channel(2 * FRAMES + 1)
+    subscription = Subscription("work", 100, lambda _messages, _generation: None)
+    subscription.begin(channel, 1)
+    subscription.unsettled.update(dict.fromkeys(channel.open))
+    subscription.acknowledged.update(range(2, 2 * FRAMES + 2))
+    parting = Parting()
+    parting.acknowledge(subscription, 100.0)
+    assert (channel.frames, parting.due(100.0)) == (FRAMES, [])
+    parting.acknowledge(subscription, 100.0)
+    assert channel.frames == FRAMES
+    assert parting.due(100.0 + PAUSE_SECONDS) == [subscription]
+    parting.acknowledge(subscription, 100.0 + PAUSE_SECONDS)
+    assert channel.open == {1}
+
+
+def test_who_must_leave_writes_all_that_waits_with_pauses(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    channel = Channel(4 * FRAMES)
+    work, subscription = subscribed(loop, channel)
+    stop(loop, work, subscription)
+    work.perform([settle(subscription, tag) for tag in range(2, 4 * FRAMES + 1)])
+    frames = [channel.frames]
+    for pause in work.leave():
+        assert pause > 0
+        frames.append(channel.frames)
+    assert channel.open == {1}
+    assert max(after - before for before, after in itertools.pairwise(frames)) <= FRAMES
 
 
 def test_a_consumer_that_stopped_is_not_begun_on_the_next_connection(

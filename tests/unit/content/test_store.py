@@ -126,6 +126,23 @@ async def test_nothing_stays_in_the_folder_when_all_blobs_have_ended(tmp_path: P
     assert list(root.rglob("*")) == []
 
 
+async def test_a_blob_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    store = open_store(ContentStoreSettings(url=f"file://{tmp_path}"))
+    (tmp_path / "day" / "blob").mkdir(parents=True)
+    with pytest.raises(ContentUnavailable):
+        await store.end_share("day/blob", Fraction(1), "job")
+
+
+async def test_a_folder_goes_with_its_last_blob_and_not_before(tmp_path: Path) -> None:
+    store = open_store(ContentStoreSettings(url=f"file://{tmp_path}"))
+    for name in ("day/one", "day/two"):
+        await store.put(name, b"x")
+    await store.end_share("day/one", Fraction(1), "job")
+    assert [path.name for path in (tmp_path / "day").iterdir()] == ["two"]
+    await store.end_share("day/two", Fraction(1), "job")
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_an_s3_server_that_is_gone_is_unavailable(aws_keys: None) -> None:
     settings = ContentStoreSettings(url="s3://mail", s3_endpoint="http://127.0.0.1:9")
     with pytest.raises(ContentUnavailable):

@@ -56,6 +56,11 @@ def test_the_addresses_of_a_list(value: str, addresses: list[str]) -> None:
         "<x@y.test>:a@b.test",
         "x@y.test: a@b.test;",
         ": a@b.test;",
+        "[x@y.test] <a@b.test>",
+        "[1] <a@b.test>",
+        "[x@y.test]: a@b.test;",
+        "a@b.test [x@y.test]",
+        "Boss: Group: a@b.test;;",
         "<a@b.test\x00>",
         "a\\@b.test",
         "a@b..test",
@@ -63,7 +68,7 @@ def test_the_addresses_of_a_list(value: str, addresses: list[str]) -> None:
     ],
 )
 def test_what_two_readers_could_read_differently_is_no_list(value: str) -> None:
-    with pytest.raises(ValueError, match=r"address|mailboxes|comment"):
+    with pytest.raises(ValueError, match=r"address|mailboxes|comment|domain"):
         mailboxes(value)
 
 
