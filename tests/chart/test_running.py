@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from shared.plan.limits import Limits
-from tests.chart._tmp_render import render
 from tests.support.accounting import Account, Ledger
 from tests.support.cluster import Cluster, Service, Workload
 from tests.support.counting import CountingReceiver
+from tests.support.helm import render
 from tests.support.pipeline import eventually
 from tests.support.rabbitmq import ForeignServer, RabbitNode
 from tests.support.smtp_client import MAIL_TROUBLE, SmtpClient
@@ -161,7 +161,7 @@ async def installed(folder: Path, broker_url: str) -> AsyncIterator[Installation
             for domain in DOMAINS
         }
         routes = {domain: one.port for domain, one in receivers.items()}
-        documents = await asyncio.to_thread(render, values(routes))
+        documents = (await asyncio.to_thread(render, values(routes))).objects
         secrets = {"rabbitmq": {"url": broker_url}}
         cluster = await stack.enter_async_context(Cluster(documents, secrets, folder))
         ingress = cluster.workloads["mail-postroad-ingress"]
