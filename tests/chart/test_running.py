@@ -21,7 +21,7 @@ from tests.support.accounting import Account, Ledger
 from tests.support.cluster import Cluster, Service, Workload
 from tests.support.counting import CountingReceiver
 from tests.support.helm import render
-from tests.support.pipeline import eventually
+from tests.support.pipeline import Metrics, eventually
 from tests.support.rabbitmq import ForeignServer, RabbitNode
 from tests.support.smtp_client import MAIL_TROUBLE, SmtpClient
 
@@ -119,6 +119,17 @@ class Installation:
 
         await eventually(enough, f"{count} more have arrived", 30)
 
+    async def shared(self) -> None:
+        """Return once each delivery pod serves a part of the lane."""
+        pods = self["delivery-default"].pods
+
+        async def done() -> bool:
+            pages = [await pod.get("/metrics", pod.spec.ports["admin"]) for pod in pods]
+            key = 'postroad_owned_partitions{lane="default"}'
+            return all(Metrics.parse(page)[key] > 0 for _, page in pages)
+
+        await eventually(done, f"{len(pods)} pods share the lane", 30)
+
     async def _insist(self, recipient: str) -> None:
         """Send one mail like a good client: until it is answered 250."""
         while True:
@@ -177,8 +188,10 @@ async def test_a_rollout_and_scaling_under_load_lose_and_repeat_nothing(
         async with mail.under_load():
             await mail.more(50)
             await mail["delivery-default"].scale(3)
+            await mail.shared()
             await mail.more(100)
             await asyncio.gather(*(mail[component].roll() for component in COMPONENTS))
+            await mail.shared()
             await mail.more(100)
             await mail["delivery-default"].scale(1)
             await mail.more(50)
