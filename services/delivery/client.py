@@ -23,7 +23,7 @@ LATELY = 1.0
 """Seconds after a reply within which a peer does not close for idleness."""
 
 
-def _nobody() -> None:
+def nobody() -> None:
     """Nobody waits for the loss of an active connection but those who wait for replies."""
 
 
@@ -66,7 +66,7 @@ class PipelinedProtocol(SMTPProtocol):
         super().__init__(loop)
         self.loss: Reply | None = None
         self.closing = False
-        self.on_loss: Callable[[], None] = _nobody
+        self.on_loss: Callable[[], None] = nobody
         self.not_after = math.inf
         self.heard = 0.0
         self.fresh = True

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from services.delivery.attempt import Limits, Result, transact, transact_on
 from services.delivery.classify import overruled
-from services.delivery.client import PipelinedProtocol
+from services.delivery.client import PipelinedProtocol, nobody
 from services.delivery.hop import NextHop
 from services.delivery.opening import Opener
 from services.delivery.routes import Connection
 from services.delivery.straight import Begun, Straight, straight_way
-from services.delivery.work import Owner, Walk, Work
+from services.delivery.work import Owner, Walk, Work, always
 from shared import metrics
 from shared.logs import get_logger
 from shared.messages.model import DeliveryJob
@@ -139,6 +139,7 @@ class Line:
         self._begin_attempt(work)
         work.walk.may_connect = self._may_connect
         hop = await self._tools.opener.open(work.job, work.walk)
+        work.walk.may_connect = always
         self.reported = True
         self.work = None
         if not isinstance(hop, NextHop):
@@ -159,6 +160,9 @@ class Line:
             await hop.leave()
             metrics.pool_connections.dec()
             self._events.closed(self.connection)
+            # Else they and the last mail wait for the collector of cycles: an eighth of the time
+            # where each mail has a connection of its own.
+            link.on_loss, self._straight = nobody, None
 
     async def _serve(self, hop: NextHop, link: PipelinedProtocol) -> None:
         offered = hop.extensions

@@ -108,6 +108,7 @@ class SmtpServer(AuthExchange):
         self._holds |= _CLOSED
         if self._admission is not None:
             self._admission.leave()
+            self._admission = None  # they name each other: none shall wait for the collector
         self._dialogue.leave()
         if self._task is not None:
             self._task.cancel()
