@@ -26,7 +26,8 @@ EACH = {
 
 def scaled(**autoscaling: Any) -> dict[str, Any]:
     address = {"prometheusAddress": "http://prometheus:9090"}
-    return {**LEAST, "keda": address, "pods": {"autoscaling": {"enabled": True, **autoscaling}}}
+    scaling = {"enabled": True, "type": "keda", **autoscaling}
+    return {**LEAST, "keda": address, "pods": {"autoscaling": scaling}}
 
 
 def of_kind(found: Rendered, kind: str) -> dict[str, Object]:

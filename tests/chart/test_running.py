@@ -1,243 +1,176 @@
-"""The rendered Deployments, run as processes on RabbitMQ with their probes polled.
-
-Pods come in any order, are rolled under load, are scaled and lose their broker. Every accepted mail
-arrives, and an orderly end of a pod repeats none.
-"""
+"""How pods come, go and are moved: drains, rollouts, evictions, and what they may reach."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+import ipaddress
 from typing import Any
 
 import pytest
 
-from shared.plan.limits import Limits
-from tests.support.accounting import Account, Ledger
-from tests.support.cluster import Cluster, Service, Workload
-from tests.support.counting import CountingReceiver
-from tests.support.helm import render
-from tests.support.pipeline import Metrics, eventually
-from tests.support.rabbitmq import ForeignServer, RabbitNode
-from tests.support.smtp_client import MAIL_TROUBLE, SmtpClient
+from services.run import REPORT_TIME
+from shared.settings.model import Settings
+from shared.settings.units import parse_duration_ms
+from tests.chart.pods import Pod, deployed
+from tests.support.helm import Object, Rendered, render, rendered, values_files
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.slow]
-
-DOMAINS = [f"d{number}.test" for number in range(6)]
-LIMITS = Limits(connections=2)
-PARTITIONS = 4
-COMPONENTS = ("ingress", "router", "delivery-default")
-CONTENT = b"From: <sender@sender.test>\r\nSubject: test\r\n\r\nHello.\r\n"
+FILES = values_files()
 
 
-def values(routes: dict[str, int]) -> dict[str, Any]:
-    """The chart as it is, but for quick probes, a receiver for each domain, and no TLS."""
-    return {
-        "hostname": "mta.example.net",
-        "rabbitmq": {"external": {"existingSecret": "rabbitmq"}},
-        "pods": {
-            "minReadySeconds": 1,
-            "probes": {
-                "startup": {"periodSeconds": 1, "failureThreshold": 40, "timeoutSeconds": 2},
-                "liveness": {"periodSeconds": 1, "failureThreshold": 6, "timeoutSeconds": 5},
-                "readiness": {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 3},
-            },
-        },
-        "ingress": {
-            "preStopSleepSeconds": 1,
-            "listeners": {
-                "submission": {"enabled": False},
-                "submissions": {"enabled": False},
-                "smtp": {"enabled": True, "relayNetworks": ["127.0.0.0/8"]},
-            },
-        },
-        "lanes": [{"name": "default", "partitions": PARTITIONS}],
-        "config": {
-            "router": {
-                "routes": [
-                    {"domains": [domain], "hosts": [f"127.0.0.1:{port}"]}
-                    for domain, port in routes.items()
-                ]
-            },
-            "delivery": {"heartbeat": "500ms", "retry_schedule": ["1s"]},
-            "limits": {"default": {"connections": LIMITS.connections}},
-        },
-    }
+def drain(pod: Pod) -> float:
+    return parse_duration_ms(pod.env["POSTROAD_SHUTDOWN_GRACE"]) / 1000
 
 
-class Installation:
-    """A cluster, its Service, its receivers, and what was sent through it."""
-
-    def __init__(
-        self, cluster: Cluster, service: Service, receivers: dict[str, CountingReceiver]
-    ) -> None:
-        self.cluster = cluster
-        self.ledger = Ledger()
-        self.service = service
-        self._receivers = receivers
-        self._stopped = asyncio.Event()
-        self._addresses = (f"u{n}@{DOMAINS[n % len(DOMAINS)]}" for n in itertools.count())
-
-    def __getitem__(self, component: str) -> Workload:
-        return self.cluster.workloads[f"mail-postroad-{component}"]
-
-    @property
-    def received(self) -> list[str]:
-        """The recipients that got their mail, by all receivers."""
-        return [address for one in self._receivers.values() for address in one.received]
-
-    @property
-    def violations(self) -> list[str]:
-        """What exceeded the limits of a site."""
-        return [found for one in self._receivers.values() for found in one.violations(LIMITS)]
-
-    def account(self) -> Account:
-        """What became of all that was sent."""
-        delivered = Counter(self.received)
-        unexpected = frozenset(delivered.keys() - self.ledger.tries.keys())
-        return Account(self.ledger, delivered, Counter(), unexpected)
-
-    async def accounted(self) -> Account:
-        """The account once everything accepted has arrived."""
-
-        async def done() -> bool:
-            return not self.account().lost
-
-        await eventually(done, f"all has arrived but {len(self.account().lost)}", 30)
-        return self.account()
-
-    async def more(self, count: int) -> None:
-        """Return when so many more have arrived."""
-        before = len(self.received)
-
-        async def enough() -> bool:
-            return len(self.received) >= before + count
-
-        await eventually(enough, f"{count} more have arrived", 30)
-
-    async def shared(self) -> None:
-        """Return once each delivery pod serves a part of the lane."""
-        pods = self["delivery-default"].pods
-
-        async def done() -> bool:
-            pages = [await pod.get("/metrics", pod.spec.ports["admin"]) for pod in pods]
-            key = 'postroad_owned_partitions{lane="default"}'
-            return all(Metrics.parse(page)[key] > 0 for _, page in pages)
-
-        await eventually(done, f"{len(pods)} pods share the lane", 30)
-
-    async def _insist(self, recipient: str) -> None:
-        """Send one mail like a good client: until it is answered 250."""
-        while True:
-            try:
-                async with SmtpClient(self.service.port) as client:
-                    self.ledger.tried([recipient])
-                    answer = await client.send("sender@sender.test", [recipient], CONTENT)
-                    if answer.code == 250:
-                        self.ledger.took([recipient])
-                        return
-            except MAIL_TROUBLE:
-                pass
-            await asyncio.sleep(0.05)  # the client's pause before its next try
-
-    async def _session(self) -> None:
-        while not self._stopped.is_set():
-            await self._insist(next(self._addresses))
-            while not self._stopped.is_set() and len(self.account().lost) > 200:
-                await asyncio.sleep(0.05)
-
-    @asynccontextmanager
-    async def under_load(self) -> AsyncIterator[None]:
-        """Mail to all domains for the length of the block."""
-        self._stopped.clear()
-        async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
-            for _ in range(4):
-                tasks.create_task(self._session())
-            try:
-                yield
-            finally:
-                self._stopped.set()
+@pytest.mark.parametrize("file", FILES)
+def test_a_pod_is_killed_only_after_its_drain(file: str) -> None:
+    for pod in deployed(rendered(file)):
+        sleep = pod.main.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        needed = sleep + drain(pod) + REPORT_TIME
+        assert pod.spec["terminationGracePeriodSeconds"] > needed, pod.name
 
 
-@asynccontextmanager
-async def installed(folder: Path, broker_url: str) -> AsyncIterator[Installation]:
-    """Everything but the pods."""
-    async with AsyncExitStack() as stack:
-        receivers = {
-            domain: await stack.enter_async_context(CountingReceiver(delay=0.05))
-            for domain in DOMAINS
-        }
-        routes = {domain: one.port for domain, one in receivers.items()}
-        documents = (await asyncio.to_thread(render, values(routes))).objects
-        secrets = {"rabbitmq": {"url": broker_url}}
-        cluster = await stack.enter_async_context(Cluster(documents, secrets, folder))
-        ingress = cluster.workloads["mail-postroad-ingress"]
-        service = await stack.enter_async_context(Service(ingress, "smtp"))
-        yield Installation(cluster, service, receivers)
+@pytest.mark.parametrize("file", FILES)
+def test_only_ingress_waits_until_balancers_have_noticed(file: str) -> None:
+    for pod in deployed(rendered(file)):
+        sleeps = {"sleep": {"seconds": 10}} if pod.component == "ingress" else None
+        assert pod.main.get("lifecycle", {}).get("preStop") == sleeps
 
 
-async def test_a_rollout_and_scaling_under_load_lose_and_repeat_nothing(
-    tmp_path: Path, rabbitmq: RabbitNode | ForeignServer
-) -> None:
-    async with installed(tmp_path, rabbitmq.new_vhost()) as mail:
-        await asyncio.gather(*(mail[component].scale(1) for component in COMPONENTS))
-        async with mail.under_load():
-            await mail.more(50)
-            await mail["delivery-default"].scale(3)
-            await mail.shared()
-            await mail.more(100)
-            await asyncio.gather(*(mail[component].roll() for component in COMPONENTS))
-            await mail.shared()
-            await mail.more(100)
-            await mail["delivery-default"].scale(1)
-            await mail.more(50)
-        account = await mail.accounted()
-
-    assert account.lost == account.unexpected == set()
-    assert account.duplicates() == {}
-    assert mail.violations == []
-    assert mail.service.unserved == 0
-    for component in COMPONENTS:
-        assert set(mail[component].exit_codes) == {0}, "each was drained within its grace"
-        assert len(mail[component].exit_codes) == (5 if component == "delivery-default" else 1)
-    assert [pod.killed_by_probe for pod in mail.cluster.all_pods if pod.killed_by_probe] == []
+def test_delivery_waits_as_long_as_a_receiver_may_think_after_a_content() -> None:
+    for pod in deployed(rendered("minimal")):
+        if pod.component == "delivery":
+            assert drain(pod) > Settings().delivery.timeouts.final_dot / 1000
 
 
-async def test_pods_wait_for_the_broker_and_outlive_its_restart(
-    tmp_path: Path, rabbitmq_node: RabbitNode
-) -> None:
-    async with installed(tmp_path, rabbitmq_node.new_vhost()) as mail:
-        async with away(rabbitmq_node):
-            pods = [await mail[component].grow() for component in reversed(COMPONENTS)]
-            await asyncio.gather(*(pod.wait_live() for pod in pods))
-            await asyncio.gather(*(pod.asked_again("readiness", 2) for pod in pods))
-            assert not any(pod.ready for pod in pods)
-        await asyncio.gather(*(pod.wait_ready() for pod in pods))
-
-        async with mail.under_load():
-            await mail.more(30)
-            async with away(rabbitmq_node):
-                await asyncio.gather(*(pod.wait_not_ready() for pod in pods))
-                await asyncio.gather(*(pod.asked_again("liveness", 2) for pod in pods))
-            await asyncio.gather(*(pod.wait_ready() for pod in pods))
-            await mail.more(30)
-        account = await mail.accounted()
-
-        assert account.lost == account.unexpected == set()
-        assert mail.violations == []
-        assert [pod.killed_by_probe for pod in pods] == [[], [], []]
-        assert [pod.exit_code for pod in pods] == [None] * 3, "none has to be restarted"
+@pytest.mark.parametrize("file", FILES)
+def test_a_rollout_takes_nothing_away_before_something_else_is_ready(file: str) -> None:
+    found = rendered(file)
+    for each in found.every("Deployment"):
+        on_node = each["spec"]["template"]["spec"].get("hostNetwork", False)
+        rolling = each["spec"]["strategy"]["rollingUpdate"]
+        # On the network of its node the new pod cannot have the port while the old one has it.
+        assert (rolling["maxSurge"], rolling["maxUnavailable"]) == ((0, 1) if on_node else (1, 0))
+        assert each["spec"]["minReadySeconds"] > 0
 
 
-@asynccontextmanager
-async def away(node: RabbitNode) -> AsyncIterator[None]:
-    """Nobody reaches the broker within the block."""
-    await asyncio.to_thread(node.ctl, "stop_app")
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(node.ctl, "start_app")
+def test_budgets_are_as_written_and_0_is_a_number() -> None:
+    spec = {e["metadata"]["name"]: e["spec"] for e in rendered("full").every("PodDisruptionBudget")}
+    assert spec["mail-router"]["maxUnavailable"] == 0
+    assert spec["mail-ingress"]["minAvailable"] == "50%"
+    assert "maxUnavailable" not in spec["mail-ingress"]
+    assert spec["mail-delivery-otp"]["maxUnavailable"] == 1
+    for each in spec.values():
+        assert each["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+@pytest.mark.parametrize("component", ["ingress", "router", "delivery"])
+def test_replicas_are_left_to_whatever_scales(component: str) -> None:
+    values = {**rendered("minimal").values}
+    values[component] = {**values.get(component, {}), "autoscaling": {"enabled": True}}
+    for each in render(values).every("Deployment"):
+        scaled = each["metadata"]["labels"]["app.kubernetes.io/component"] == component
+        assert ("replicas" not in each["spec"]) == scaled
+
+
+def test_pools_on_the_network_of_nodes_have_ports_and_names_of_their_own() -> None:
+    pods = [p for p in deployed(rendered("egress-hostnetwork")) if p.component == "delivery"]
+    assert all(pod.spec["hostNetwork"] for pod in pods)
+    assert {pod.spec["dnsPolicy"] for pod in pods} == {"ClusterFirstWithHostNet"}
+    assert len({pod.ports["admin"] for pod in pods}) == len(pods)
+    assert {pod.env.get("POSTROAD_HOSTNAME") for pod in pods} == {None, "bulk.example.net"}
+    assert {pod.spec["nodeSelector"]["postroad/egress"] for pod in pods} == {"bulk", "main"}
+
+
+def public(file: str) -> Object:
+    found: Object = rendered(file).one("Service", "-ingress-public")["spec"]
+    return found
+
+
+def test_clients_keep_their_address_or_the_balancer_tells_it() -> None:
+    local = public("full")
+    assert (local["type"], local["externalTrafficPolicy"]) == ("LoadBalancer", "Local")
+    assert [port["port"] for port in local["ports"]] == [587, 465], "the relay is not public"
+    assert local["ports"][0]["nodePort"] == 30587
+    told = public("proxy-protocol")
+    assert (told["type"], told["externalTrafficPolicy"]) == ("NodePort", "Cluster")
+    for listener in rendered("proxy-protocol").config()["ingress"]["listeners"]:
+        assert listener["proxy_networks"] == ["10.0.0.0/24"]
+
+
+def policy(found: Rendered, ending: str) -> Object:
+    spec: Object = found.one("NetworkPolicy", ending)["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    return spec
+
+
+def allows(rules: list[Object], port: int, address: str, protocol: str = "TCP") -> bool:
+    """Whether a rule lets something to `port` of a peer at `address` that is no pod."""
+    return any(
+        {"port": port, "protocol": protocol} in rule.get("ports", ())
+        and ("to" not in rule or any(_holds(peer, address) for peer in rule["to"]))
+        for rule in rules
+    )
+
+
+def _holds(peer: Object, address: str) -> bool:
+    block: dict[str, Any] = peer.get("ipBlock", {})
+    where = ipaddress.ip_address(address)
+    inside = "cidr" in block and where in ipaddress.ip_network(block["cidr"])
+    return inside and not any(
+        where in ipaddress.ip_network(other) for other in block.get("except", ())
+    )
+
+
+@pytest.mark.parametrize("file", sorted({*FILES} - {"relay-only"}))
+def test_only_delivery_may_send_mail_and_only_to_the_world(file: str) -> None:
+    found = rendered(file)
+    for pod in deployed(found):
+        egress = policy(found, pod.name)["egress"]
+        mail = pod.component == "delivery"
+        for address in ("192.0.2.1", "2001:db8::1"):
+            assert allows(egress, 25, address) == mail
+        for address in ("10.0.0.1", "127.0.0.1", "169.254.169.254", "fd00::1", "100.64.0.1"):
+            # In one of them a static route names a host, and so no address.
+            assert allows(egress, 25, address) == (mail and file == "full"), pod.name
+        assert not allows(egress, 80, "192.0.2.1")
+
+
+def test_static_routes_and_what_the_services_use_are_let_out() -> None:
+    found = rendered("full")
+    egress = policy(found, "mail-delivery-otp")["egress"]
+    assert allows(egress, 2525, "10.1.2.3")
+    assert not allows(egress, 2525, "10.1.2.4")
+    assert allows(egress, 26, "fd00::25")
+    for pod in deployed(found):
+        rules = policy(found, pod.name)["egress"]
+        for port in (53, 5353):
+            assert allows(rules, port, "10.0.0.10", "UDP")
+        open_to_pods = {p["port"] for r in rules for p in r["ports"] if "to" in r}
+        assert {5671, 9000, 4318} <= open_to_pods
+        assert 5672 not in open_to_pods
+
+
+def test_the_broker_of_the_operators_is_let_out_to_by_its_pods() -> None:
+    found = rendered("operator")
+    name = found.one("RabbitmqCluster")["metadata"]["name"]
+    rules = policy(found, "-router")["egress"]
+    (rule,) = (each for each in rules if {"port": 5671, "protocol": "TCP"} in each["ports"])
+    labels = {"app.kubernetes.io/name": name}
+    assert rule["to"] == [{"podSelector": {"matchLabels": labels}}]
+
+
+@pytest.mark.parametrize("file", sorted({*FILES} - {"relay-only"}))
+def test_only_ports_that_are_there_are_let_in(file: str) -> None:
+    found = rendered(file)
+    for pod in deployed(found):
+        rules = policy(found, pod.name)["ingress"]
+        named = {port["port"] for rule in rules for port in rule.get("ports", ())}
+        assert named == set(pod.ports)
+        (admin,) = (r for r in rules if {"port": "admin", "protocol": "TCP"} in r.get("ports", ()))
+        if file != "full":
+            peers = [peer for peer in admin["from"] if "namespaceSelector" in peer]
+            assert peers[0]["namespaceSelector"]["matchLabels"] == {
+                "kubernetes.io/metadata.name": "monitoring"
+            }
+            (test,) = (peer for peer in admin["from"] if "podSelector" in peer)
+            wanted = test["podSelector"]["matchLabels"].items()
+            assert all(wanted <= each["metadata"]["labels"].items() for each in found.tests)

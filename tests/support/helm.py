@@ -77,7 +77,9 @@ class Rendered:
 
     def config(self) -> Object:
         """postroad.yaml, as it is in the ConfigMap."""
-        found = [each for each in self.every("ConfigMap") if "postroad.yaml" in each["data"]]
+        found = [
+            each for each in self.every("ConfigMap") if "postroad.yaml" in each.get("data", ())
+        ]
         assert len(found) == 1
         loaded: Object = yaml.safe_load(found[0]["data"]["postroad.yaml"])
         return loaded

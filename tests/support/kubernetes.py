@@ -1,4 +1,4 @@
-"""Kubernetes' own schemas, strictly: of the package kubernetes-validate, read once for a version."""
+"""Kubernetes' own schemas, strictly: of the package kubernetes-validate, each read once."""
 
 from __future__ import annotations
 
