@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 import yaml
 
 from tests.support.exported import faults
-from tests.support.helm import Object, Rendered, RenderError, render, rendered
+from tests.support.helm import NEWEST, Object, Rendered, RenderError, render, rendered
+from tests.support.kubernetes import faults as faults_of
 from tests.support.promtool import promtool
 
 LEAST: Mapping[str, Any] = {
@@ -101,6 +103,15 @@ def test_going_down_takes_as_long_as_a_pod_may_drain_and_no_answer_takes_nothing
     assert trigger["metadata"]["ignoreNullValues"] == "false", "or no answer would be a 0"
     assert trigger["metricType"] == "AverageValue", "or KEDA would not fall back"
     assert trigger["authenticationRef"]["name"] == "prometheus"
+
+
+def test_kubernetes_takes_the_behavior_that_keda_hands_on() -> None:
+    hpa = json.loads(json.dumps(rendered("hpa").one("HorizontalPodAutoscaler", "-ingress")))
+    for scaler in of_kind(rendered("keda"), "ScaledObject").values():
+        hpa["spec"]["behavior"] = scaler["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        assert faults_of(hpa, f"1.{NEWEST}") == []
+    hpa["spec"]["behavior"]["scaleDown"]["policy"] = []
+    assert faults_of(hpa, f"1.{NEWEST}") != []
 
 
 def test_behavior_can_be_overridden_in_part() -> None:
