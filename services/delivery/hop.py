@@ -15,6 +15,7 @@ from aiosmtplib.errors import SMTPConnectResponseError, SMTPHeloError
 
 from services.delivery.candidates import Candidate
 from services.delivery.client import PipelinedProtocol
+from services.delivery.socks import connect_through
 from shared.messages.outcome import Outcome
 from shared.settings.sending import TimeoutSettings
 from shared.smtp.replies import Reply
@@ -26,7 +27,7 @@ class NextHop:
     `extensions` has the keywords in lower case; `name` is how the peer calls itself, likewise.
     `served` counts transactions, `better_failure` is
     the transient failure of a better mail exchanger than `place`, if any. `before_leave` is called
-    while the connection still stands.
+    while the connection still stands. With a `gateway` (host and port) the connection is its own.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class NextHop:
         hostname: str,
         timeouts: TimeoutSettings,
         before_leave: Callable[[NextHop], None],
+        gateway: tuple[str, int] | None = None,
     ) -> None:
         self.place = place
+        self._gateway = gateway
         self.extensions: dict[str, str] = {}
         self.name = ""
         self.served = 0
@@ -60,15 +63,26 @@ class NextHop:
         loop = asyncio.get_running_loop()
         end = min(loop.time() + self._timeouts.connect / 1000, not_after)
         async with asyncio.timeout_at(end):
-            _, link = await loop.create_connection(
-                lambda: PipelinedProtocol(loop), self.place.address, self.place.port
-            )
+            link = await self._link_up(loop)
         self._link = link
         link.not_after = not_after
         reply = await link.greeting(self._timeouts.greeting / 1000)
         link.check(reply)
         if reply.code != 220:
             raise SMTPConnectResponseError(*_parts(reply))
+
+    async def _link_up(self, loop: asyncio.AbstractEventLoop) -> PipelinedProtocol:
+        address, port = self.place.address, self.place.port
+        if self._gateway is None:
+            _, link = await loop.create_connection(lambda: PipelinedProtocol(loop), address, port)
+        else:
+            sock = await connect_through(self._gateway, address, port)
+            try:
+                _, link = await loop.create_connection(lambda: PipelinedProtocol(loop), sock=sock)
+            except BaseException:
+                sock.close()
+                raise
+        return link
 
     async def greet(self) -> None:
         """EHLO, or HELO where that is refused. Raises SMTPException."""

@@ -151,6 +151,11 @@ class DeliverySettings(Section):
         description="Connect to loopback, private, link-local, multicast or unspecified addresses "
         "that came out of DNS. For tests. Static routes may name them anyway.",
     )
+    socks5: Annotated[str, AfterValidator(values.gateway)] = Field(
+        "",
+        description="`host:port` of an egress gateway that speaks SOCKS5 without authentication: "
+        "every connection to a next hop is made through it. Empty: none.",
+    )
     retry_schedule: Annotated[tuple[Duration, ...], AtLeastOne, CommaList] = Field(
         tuple(map(parse_duration_ms, ("1m", "5m", "15m", "30m", "1h", "2h", "4h"))),
         description="Wait before each further attempt; the last one repeats.",

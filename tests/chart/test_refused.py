@@ -74,6 +74,10 @@ PUBLIC = {"publicService": {"enabled": True}}
             {"config": {"ingress": {"listeners": [{"port": 25}]}}},
             "config.ingress.listeners: give ingress.listeners instead",
         ),
+        (
+            {"config": {"delivery": {"socks5": "gateway:1080"}}},
+            "config.delivery.socks5: give delivery.socks5 instead",
+        ),
         ({"config": {"broker": {"url": "amqp://h"}}}, "config.broker.url: give rabbitmq instead"),
         (
             {"ingress": {"tls": {"existingSecret": ""}}},

@@ -125,7 +125,7 @@ def test_only_delivery_may_send_mail_and_only_to_the_world(file: str) -> None:
     found = rendered(file)
     for pod in deployed(found):
         egress = policy(found, pod.name)["egress"]
-        mail = pod.component == "delivery"
+        mail = pod.component == "delivery" and "POSTROAD_DELIVERY__SOCKS5" not in pod.env
         for address in ("192.0.2.1", "2001:db8::1"):
             assert allows(egress, 25, address) == mail
         for address in ("10.0.0.1", "127.0.0.1", "169.254.169.254", "fd00::1", "100.64.0.1"):
@@ -147,6 +147,20 @@ def test_static_routes_and_what_the_services_use_are_let_out() -> None:
         open_to_pods = {p["port"] for r in rules for p in r["ports"] if "to" in r}
         assert {5671, 9000, 4318} <= open_to_pods
         assert 5672 not in open_to_pods
+
+
+def test_with_a_gateway_mail_goes_there_and_nowhere_else() -> None:
+    found = rendered("egress-gateway")
+    pods = {pod.name: pod for pod in deployed(found) if pod.component == "delivery"}
+    for name, port, where in (("eu", 1080, "10.9.0.1"), ("us", 1081, "fd00::9")):
+        pod = pods[f"mail-postroad-delivery-default-{name}"]
+        egress = policy(found, pod.name)["egress"]
+        assert allows(egress, port, where)
+        assert not allows(egress, port, "192.0.2.1")
+        assert not allows(egress, 25, "192.0.2.1")
+    assert pods["mail-postroad-delivery-default-eu"].env["POSTROAD_DELIVERY__SOCKS5"] == "10.9.0.1"
+    direct = policy(found, "mail-postroad-delivery-otp")["egress"]
+    assert allows(direct, 25, "192.0.2.1")
 
 
 def test_the_broker_of_the_operators_is_let_out_to_by_its_pods() -> None:

@@ -179,6 +179,9 @@ volumeMounts:
 {{- with $v.hostname }}
 - {name: POSTROAD_HOSTNAME, value: {{ . | quote }}}
 {{- end }}
+{{- with $v.socks5 }}
+- {name: POSTROAD_DELIVERY__SOCKS5, value: {{ . | quote }}}
+{{- end }}
 {{- end }}
 {{- if and (eq .root.Values.contentStore.type "s3") $s3.existingSecret }}
 {{- range $name, $key := dict "AWS_ACCESS_KEY_ID" $s3.accessKeyIdKey "AWS_SECRET_ACCESS_KEY" $s3.secretAccessKeyKey }}

@@ -94,7 +94,11 @@ spec:
   {{- end }}
 {{- end }}
 {{- if eq .component "delivery" }}
+{{- if .values.socks5 }}
+{{ include "postroad.egress.host" (dict "host" .values.socks5 "port" "1080") }}
+{{- else }}
 {{ include "postroad.egress.mail" .root }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -131,7 +135,6 @@ spec:
 
 {{/* Mail goes to the whole world but its private parts, and to static routes wherever they are. */}}
 {{- define "postroad.egress.mail" -}}
-{{- $root := . -}}
 {{- $port := dig "delivery" "smtp_port" 25 .Values.config -}}
 - ports:
     - {port: {{ int $port }}, protocol: TCP}
@@ -150,17 +153,21 @@ spec:
         {{- end }}
 {{- range dig "router" "routes" list .Values.config }}
 {{- range .hosts }}
-{{- $bare := regexReplaceAll "^\\[(.*)\\].*$" . "${1}" }}
-{{- $v6 := or (hasPrefix "[" .) (gt (len (splitList ":" .)) 2) }}
-{{- $host := ternary $bare (regexReplaceAll ":[0-9]+$" . "") $v6 }}
-{{- $own := ternary (regexFind "\\]:[0-9]+$" . | trimPrefix "]:") (regexFind ":[0-9]+$" . | trimPrefix ":") $v6 }}
+{{ include "postroad.egress.host" (dict "host" . "port" "25") }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* To one `host:port`; to its port anywhere, where the host is a name. */}}
+{{- define "postroad.egress.host" -}}
+{{- $v6 := or (hasPrefix "[" .host) (gt (len (splitList ":" .host)) 2) -}}
+{{- $name := ternary (regexReplaceAll "^\\[|\\](:[0-9]+)?$" .host "") (regexReplaceAll ":[0-9]+$" .host "") $v6 -}}
+{{- $port := ternary (regexFind "\\]:[0-9]+$" .host) (regexFind ":[0-9]+$" .host) $v6 | trimPrefix "]" | trimPrefix ":" -}}
 - ports:
-    - {port: {{ $own | default "25" }}, protocol: TCP}
+    - {port: {{ $port | default .port }}, protocol: TCP}
   {{- if $v6 }}
-  to: [{ipBlock: {cidr: {{ $host }}/128}}]
-  {{- else if regexMatch "^[0-9.]+$" $host }}
-  to: [{ipBlock: {cidr: {{ $host }}/32}}]
+  to: [{ipBlock: {cidr: {{ $name }}/128}}]
+  {{- else if regexMatch "^[0-9.]+$" $name }}
+  to: [{ipBlock: {cidr: {{ $name }}/32}}]
   {{- end }}
-{{- end }}
-{{- end }}
 {{- end }}
