@@ -2,7 +2,7 @@
 
 make bench                            everything but memory; writes docs/benchmarks.md
 make bench ARGS="throughput"          one part; writes its section. Parts: throughput, services,
-                                      accept, slow-world, dead-site, scheduler, memory
+                                      accept, slow-world, dead-site, scheduler, metrics, memory
 make bench ARGS="services --quick"    a smoke run with tiny sizes; prints only
 make bench ARGS="--only embedded"     the embedded broker only (and Postfix); prints only
 """
@@ -15,7 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import accept, dead_site, memory, scheduler_part, services, slow_world, throughput
+from tests.bench import (
+    accept,
+    dead_site,
+    memory,
+    metrics_part,
+    scheduler_part,
+    services,
+    slow_world,
+    throughput,
+)
 from tests.bench.brokers import start_brokers
 from tests.bench.disk import bench_folder
 from tests.bench.figures import BenchError
@@ -30,6 +39,8 @@ from tests.support.rabbitmq import RabbitMqMissing
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 QUICK_MESSAGES = 500
 MEMORY_MESSAGES = 100_000
+METRICS_PAIRS, METRICS_MESSAGES = 9, 8_000
+"""Many short runs: what is looked for is a hundredth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,15 @@ def _scheduler(options: argparse.Namespace, place: Place) -> None:
         scheduler_part.write(place.page, text, place.machine)
 
 
+def _metrics(options: argparse.Namespace, place: Place) -> None:
+    pairs = 1 if options.quick else METRICS_PAIRS
+    messages = options.messages or (QUICK_MESSAGES if options.quick else METRICS_MESSAGES)
+    runs = metrics_part.run(place.folder, place.sink, pairs, messages)
+    print(metrics_part.cost_table(runs))
+    if place.page:
+        metrics_part.write(place.page, runs, place.machine)
+
+
 def _memory(options: argparse.Namespace, place: Place) -> None:
     messages = options.messages or (QUICK_MESSAGES if options.quick else MEMORY_MESSAGES)
     table = memory.table(memory.measure(place.folder, place.sink, messages))
@@ -128,6 +148,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Place], None]] = {
     "slow-world": _slow_world,
     "dead-site": _dead_site,
     "scheduler": _scheduler,
+    "metrics": _metrics,
     "memory": _memory,
 }
 ALL = [name for name in PARTS if name != "memory"]

@@ -82,12 +82,19 @@ class PostroadSystem:
     """The three services, with default settings, on a broker that is there already."""
 
     def __init__(
-        self, name: str, home: Path, sink_port: int, broker_url: str, broker_pids: Iterable[int]
+        self,
+        name: str,
+        home: Path,
+        sink_port: int,
+        broker_url: str,
+        broker_pids: Iterable[int] = (),
+        *,
+        module: str = "services.cli",
     ) -> None:
         self.name = name
         self._broker_pids = tuple(broker_pids)
         defaults = {"delivery": {"retry_schedule": ["1m"], "max_age": "72h"}}
-        self.pipeline = Pipeline(home, broker_url, {"*": sink_port}, defaults)
+        self.pipeline = Pipeline(home, broker_url, {"*": sink_port}, defaults, module)
         self.port = self.pipeline.smtp_port
         self._runner = asyncio.Runner()
 
@@ -137,7 +144,7 @@ def start_systems(folder: Path, sink_port: int, only: str | None) -> Iterator[li
         if "embedded" in wanted:
             home = folder / "embedded"
             url = f"embedded://{home}/broker"
-            systems.append(PostroadSystem(EMBEDDED, home, sink_port, url, ()))
+            systems.append(PostroadSystem(EMBEDDED, home, sink_port, url))
         for system in systems:
             stack.callback(system.stop)
             system.start()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import dead_site, scheduler_part, services, slow_world
+from tests.bench import dead_site, metrics_part, scheduler_part, services, slow_world
 from tests.bench.dead_site import Reading
 from tests.bench.figures import BenchError, Stretch
+from tests.bench.measure import Run
 from tests.bench.slow_world import Speed
 from tests.bench.systems import EMBEDDED
 from tests.bench.trouble import Trouble
@@ -109,3 +110,20 @@ def test_a_benchmark_of_the_scheduler_that_is_missing_or_fails_is_named() -> Non
 
 if __name__ == "__main__":
     raise SystemExit(1)  # as the benchmark that fails, above
+
+
+def counted(name: str, cpu: float) -> Run:
+    return Run(name, "4k-reused", 100, 1.0, {"ingress": cpu}, 0.0, 0.0)
+
+
+def test_what_metrics_cost_is_the_median_of_the_pairs() -> None:
+    pairs = [(1.00, 0.98), (2.00, 1.90), (1.00, 0.50)]
+    runs = [
+        counted(name, cpu)
+        for pair in pairs
+        for name, cpu in zip(metrics_part.MODULES, pair, strict=True)
+    ]
+    assert [round(cost) for cost in metrics_part.costs(runs)] == [2, 5, 50]
+    table = metrics_part.cost_table(runs)
+    assert cells(table, 0) == ["with metrics", "1.000", "1.000", "5.0 %", "3 %", "**missed**"]
+    assert cells(table, 1)[:3] == ["without", "0.980", "0.980"]

@@ -111,7 +111,7 @@ class Pipeline:
     """Ingress, router and delivery on one broker.
 
     `routes` maps a domain, or `*`, to the loopback port of its receiver. `settings` overrides any
-    key of the configuration.
+    key of the configuration. `module` is what is run in place of the command.
     """
 
     def __init__(
@@ -120,8 +120,10 @@ class Pipeline:
         broker_url: str,
         routes: Mapping[str, int],
         settings: Mapping[str, Any] | None = None,
+        module: str = "services.cli",
     ) -> None:
         self.folder = folder
+        self._module = module
         self.broker_url = broker_url
         self.smtp_port = free_port()
         self.admin_ports = {name: free_port() for name in SERVICES}
@@ -174,7 +176,7 @@ class Pipeline:
     async def start(self, names: Sequence[str] = SERVICES) -> None:
         """Start these services and wait until each is ready."""
         for name in names:
-            await self._launch(name, "-m", "services.cli", _service(name))
+            await self._launch(name, "-m", self._module, _service(name))
         for name in names:
             await self.wait_ready(name)
 
