@@ -71,7 +71,7 @@ class DeliveryService:
             lanes=names,
             providers=providers,
         )
-        self._usefulness = Usefulness(self._pool.loads, self._pool.worked, self._most, names)
+        self._usefulness = Usefulness(self._pool.loads, self._most, names)
         self._ownership = Ownership(
             f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             {lane.name: lane.partitions for lane in self._placing.lanes},

@@ -60,8 +60,7 @@ class Pool:
         self._timer: asyncio.TimerHandle | None = None
         self._wake = math.inf
         self._loop_time = asyncio.get_running_loop().time
-        self._turn = self._first = self._latest = 0.0
-        self._worked = 0.0
+        self._turn = self._latest = 0.0
         self._doers: dict[type, Callable[[Any], None]] = {
             Open: self._do_open,
             Begin: self._do_begin,
@@ -119,10 +118,6 @@ class Pool:
         """What each partition is to us; transactions are counted from one call to the next."""
         return self._scheduler.loads(self._time())
 
-    def worked(self) -> float:
-        """Seconds that passed within turns of the loop, between our events, since the start."""
-        return self._worked
-
     async def ended(self) -> None:
         """Return when every connection is closed: all partitions were given up."""
         while self._tasks:
@@ -169,9 +164,7 @@ class Pool:
             scheduler = self._scheduler
             busy = (self._latest - self._turn) * TURNS
             scheduler.ours = max(busy, scheduler.ours * FADING)
-            # From event to event: the loop's time is in whole milliseconds.
-            self._worked += self._latest - self._first
-            self._turn, self._first = now, latest
+            self._turn = now
         self._latest = latest
         return now
 

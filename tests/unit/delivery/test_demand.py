@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
 from services.delivery.demand import WELL_USED, Load, useful_workers
-from services.delivery.usefulness import Usefulness
+from services.delivery.usefulness import Usefulness, waited
 from shared.plan.limits import Limits
 from tests.unit.delivery.referee import PARTITION, Referee
 
@@ -147,15 +148,15 @@ class World:
     """Times that a test moves."""
 
     def __init__(self) -> None:
-        self.now = self.cpu = self.worked = 0.0
+        self.now = self.cpu = self.waited = 0.0
         self.loads: Sequence[Load] = [load(ended=1), load(ended=1)]
         self.shown = Usefulness(
             lambda: self.loads,
-            lambda: self.worked,
             MOST,
             [LANE],
             clock=lambda: self.now,
             cpu=lambda: self.cpu,
+            waited=lambda: self.waited,
         )
 
     def look(self) -> float | None:
@@ -167,14 +168,25 @@ def gauge() -> float | None:
     return REGISTRY.get_sample_value("postroad_useful_workers", {"lane": LANE})
 
 
-def test_how_busy_the_worker_is_is_told_by_the_processor_or_by_the_loop() -> None:
+def test_a_worker_is_busy_while_it_runs_and_while_it_is_kept_from_running() -> None:
     world = World()
     world.now, world.cpu = 10.0, 7.0
     assert world.look() == pytest.approx(0.7 / WELL_USED)
-    world.now, world.worked = 20.0, 3.5
-    assert world.look() == pytest.approx(0.35 / WELL_USED)
-    world.now, world.cpu = 30.0, 27.0
+    world.now, world.cpu, world.waited = 20.0, 9.0, 3.0
+    assert world.look() == pytest.approx(0.5 / WELL_USED), "since the last look"
+    world.now, world.cpu = 30.0, 29.0
     assert world.look() == pytest.approx(1 / WELL_USED), "several threads, and one loop"
+
+
+def test_the_wait_for_a_processor_is_what_linux_tells_or_nothing(tmp_path: Path) -> None:
+    told = tmp_path / "schedstat"
+    told.write_text("42424989 2500000000 138\n")
+    assert waited(told) == 2.5
+    for text in ("", "42\n", "a b c\n"):
+        told.write_text(text)
+        assert waited(told) == 0.0
+    assert waited(tmp_path / "missing") == 0.0
+    assert waited() >= 0.0
 
 
 def test_a_worker_that_leaves_tells_no_old_number() -> None:
