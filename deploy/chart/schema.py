@@ -24,7 +24,6 @@ ANY_OBJECT: Schema = {"type": "object"}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 HIGH_PORT: Schema = {"type": "integer", "minimum": 1024, "maximum": 65535}
 AMOUNT: Schema = {"type": ["integer", "string", "null"], "minimum": 0}
-IP_FAMILIES: Schema = {"enum": ["SingleStack", "PreferDualStack", "RequireDualStack"]}
 LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 LISTENER: Schema = {
@@ -92,10 +91,8 @@ SPECIAL: Mapping[str, Schema] = {
         "additionalProperties": LISTENER,
     },
     "ingress.service.annotations": TEXTS,
-    "ingress.service.ipFamilyPolicy": IP_FAMILIES,
     "ingress.publicService.type": {"enum": ["LoadBalancer", "NodePort"]},
     "ingress.publicService.annotations": TEXTS,
-    "ingress.publicService.ipFamilyPolicy": IP_FAMILIES,
     "ingress.publicService.externalTrafficPolicy": {"enum": ["Local", "Cluster"]},
     "ingress.publicService.nodePorts": {"type": "object", "additionalProperties": PORT},
     "ingress.tls.certManager.privateKey": ANY_OBJECT,

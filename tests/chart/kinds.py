@@ -39,8 +39,18 @@ NAMED = mapping("name", name=TEXT)
 ANY: Schema = {"type": "object"}
 """Kinds of Kubernetes itself, within; they are checked where they are known."""
 
+_TLS = mapping(
+    ca=mapping(secret=mapping("name", "key", name=TEXT, key=TEXT)),
+    serverName=TEXT,
+)
 _ENDPOINT = mapping(
-    port=TEXT, path=TEXT, interval=DURATION, scrapeTimeout=DURATION, honorLabels=TRUTH
+    port=TEXT,
+    path=TEXT,
+    interval=DURATION,
+    scrapeTimeout=DURATION,
+    scheme={"enum": ["http", "https"]},
+    params={"type": "object", "additionalProperties": sequence(TEXT)},
+    tlsConfig=_TLS,
 )
 _MONITOR: Mapping[str, Schema] = {
     "jobLabel": TEXT,

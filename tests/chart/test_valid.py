@@ -21,6 +21,7 @@ from tests.support.helm import (
     Object,
     Rendered,
     RenderError,
+    lint,
     render,
     rendered,
     values_files,
@@ -107,6 +108,10 @@ def test_what_people_write_is_tidy_yaml(path: Path) -> None:
 def test_the_version_of_kubernetes_changes_nothing() -> None:
     values = rendered("full").values
     assert render(values, minor=30).manifest == rendered("full").manifest
+
+
+def test_helm_has_nothing_to_complain_of() -> None:
+    assert lint() == []
 
 
 def test_an_older_kubernetes_is_refused() -> None:

@@ -6,9 +6,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from services.cli import app
 from tests.chart.pods import CONFIG, Pod, deployed, selected, walk
-from tests.support.helm import Object, Rendered, rendered, values_files
+from tests.support.helm import Object, Rendered, render, rendered, values_files
 
 FILES = values_files()
 ADMIN = {"ingress": "ingress_port", "router": "router_port", "delivery": "delivery_port"}
@@ -197,6 +200,8 @@ def test_monitors_select_every_pod_by_a_job_that_the_alerts_look_for(file: str) 
     found = rendered(file)
     everything = sorted(pod.name for pod in deployed(found))
     for monitor in found.every("PodMonitor"):
+        if monitor["metadata"]["name"].endswith("-rabbitmq"):
+            continue
         assert selected(selector(monitor), found) == everything
         assert "postroad" in deployed(found)[0].labels[monitor["spec"]["jobLabel"]]
         assert monitor["spec"]["namespaceSelector"]["matchNames"] == ["mail-system"]
@@ -219,3 +224,61 @@ def test_pods_are_spread_among_those_of_their_own_rollout(file: str) -> None:
             assert spread["matchLabelKeys"] == ["pod-template-hash"]
         if "topologySpreadConstraints" not in pod.spec:
             assert (file, pod.component) == ("full", "delivery")
+
+
+def test_the_broker_is_scraped_for_what_the_boards_show_of_single_queues() -> None:
+    found = rendered("operator")
+    spec = found.one("PodMonitor", "-rabbitmq")["spec"]
+    cluster = found.one("RabbitmqCluster")
+    assert selector({"spec": spec}) == {"app.kubernetes.io/name": cluster["metadata"]["name"]}
+    assert "jobLabel" not in spec, "its job is not one of ours"
+    whole, detailed = spec["podMetricsEndpoints"]
+    assert (whole["path"], detailed["path"]) == ("/metrics", "/metrics/detailed")
+    assert detailed["params"] == {"family": ["queue_coarse_metrics", "queue_consumer_count"]}
+    assert cluster["spec"]["tls"]["disableNonTLSListeners"]
+    assert {each["port"] for each in spec["podMetricsEndpoints"]} == {"prometheus-tls"}
+
+
+FAMILIES = {"IPv4": "0.0.0.0", "IPv6": "::"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_service_has_the_families_that_somebody_listens_on(file: str) -> None:
+    found = rendered(file)
+    listening = {listener["address"] for listener in found.config()["ingress"]["listeners"]}
+    for each in found.every("Service"):
+        metrics = each["metadata"]["name"].endswith("-metrics")
+        addresses = {found.config()["admin"]["address"]} if metrics else listening
+        if len(addresses) == 1:
+            assert each["spec"]["ipFamilyPolicy"] == "SingleStack"
+            assert {FAMILIES[family] for family in each["spec"]["ipFamilies"]} == addresses
+        else:
+            assert each["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+
+
+def test_services_of_a_cluster_with_ipv6_only_have_no_other_family() -> None:
+    found = render({**rendered("minimal").values, "listenAddresses": ["::"]})
+    assert {str(each["spec"]["ipFamilies"]) for each in found.every("Service")} == {"['IPv6']"}
+
+
+@pytest.mark.parametrize("file", sorted({*FILES} - {"relay-only"}))
+def test_the_test_asks_what_the_program_understands_at_places_that_are_there(file: str) -> None:
+    found = rendered(file)
+    (pod,) = found.tests
+    (container,) = pod["spec"]["containers"]
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    probe = command.commands[container["args"][0]]
+    given = probe.make_context("probe", container["args"][1:]).params
+    services = {each["metadata"]["name"]: each for each in found.every("Service")}
+    for name in ("ingress", "router", "delivery"):
+        host, _, port = given[name].removeprefix("http://").partition(":")
+        assert int(port) in {each["port"] for each in services[host]["spec"]["ports"]}
+    if file == "full":
+        host, _, port = given["smtp"].partition(":")
+        (target,) = (p for p in services[host]["spec"]["ports"] if p["port"] == int(port))
+        assert (target["targetPort"], given["tls"]) == ("submissions", "implicit")
+        (volume,) = pod["spec"]["volumes"]
+        mounted = {f"{CONFIG}/{item['path']}" for item in volume["secret"]["items"]}
+        assert {str(given["username_file"]), str(given["password_file"])} == mounted
+        assert given["recipient"] == "blackhole@example.com"

@@ -118,6 +118,13 @@ def render(
     )
 
 
+def lint() -> list[str]:
+    """What `helm lint` says of the chart."""
+    sdk = engine()
+    said = asyncio.run(sdk.Lint(sdk.Configuration("default")).run(str(CHART)))
+    return [str(each) for key in ("Messages", "Errors") for each in said[key] or ()]
+
+
 def engine() -> Any:
     """The module helm_sdkpy; skips the test without it, or fails it under CI=true."""
     try:

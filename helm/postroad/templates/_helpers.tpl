@@ -162,3 +162,15 @@ pool of each lane. Not as text: numbers would not survive it. */}}
 {{- fail (printf "%s: the cluster does not know %s; install what defines it (with helm template: --api-versions %s)" .who .api .api) -}}
 {{- end -}}
 {{- end }}
+
+{{/* A Service has the families of the addresses that somebody listens on, and no others. */}}
+{{- define "postroad.ipFamilies" -}}
+{{- $families := list -}}
+{{- range . }}{{ $families = append $families (ternary "IPv6" "IPv4" (contains ":" .)) }}{{ end -}}
+{{- if gt (len ($families | uniq)) 1 -}}
+ipFamilyPolicy: PreferDualStack
+{{- else -}}
+ipFamilyPolicy: SingleStack
+ipFamilies: [{{ first $families }}]
+{{- end -}}
+{{- end }}

@@ -87,11 +87,15 @@ spec:
   {{- end }}
 {{- if eq .root.Values.contentStore.type "s3" }}
 - ports:
-    - {port: {{ include "postroad.s3Port" .root }}, protocol: TCP}
+    - {port: {{ include "postroad.urlPort" .root.Values.contentStore.s3.endpoint }}, protocol: TCP}
   {{- with $policy.contentStoreTo }}
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
+{{- with dig "tracing" "endpoint" "" .root.Values.config }}
+- ports:
+    - {port: {{ include "postroad.urlPort" . }}, protocol: TCP}
 {{- end }}
 {{- if eq .component "delivery" }}
 {{- if .values.socks5 }}
@@ -128,9 +132,9 @@ spec:
 {{- end -}}
 {{- end }}
 
-{{- define "postroad.s3Port" -}}
-{{- $endpoint := .Values.contentStore.s3.endpoint -}}
-{{- regexFind ":[0-9]+(/|$)" $endpoint | trimPrefix ":" | trimSuffix "/" | default (ternary "80" "443" (hasPrefix "http://" $endpoint)) -}}
+{{/* Port of an http or https URL; of AWS where there is none. */}}
+{{- define "postroad.urlPort" -}}
+{{- regexFind ":[0-9]+(/|$)" . | trimPrefix ":" | trimSuffix "/" | default (ternary "80" "443" (hasPrefix "http://" .)) -}}
 {{- end }}
 
 {{/* Mail goes to the whole world but its private parts, and to static routes wherever they are. */}}
