@@ -50,6 +50,7 @@ class Workload:
 
     async def roll(self) -> None:
         """Replace each pod: maxSurge 1, maxUnavailable 0."""
+        assert self.spec.surge == (1, 0), "no other rollout is known here"
         leaving = []
         for old in list(self.pods):
             new = await self.grow()

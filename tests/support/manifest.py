@@ -63,6 +63,8 @@ class PodSpec:
     grace: float
     settle: float
     """`minReadySeconds` of the Deployment."""
+    surge: tuple[int, int]
+    """`maxSurge` and `maxUnavailable` of its rollouts."""
 
     def rewritten(self, root: str, address: str) -> PodSpec:
         """The same for a process whose mounts lie below `root` and whose address is `address`."""
@@ -101,6 +103,7 @@ def pod_spec(deployment: Document, documents: Iterable[Document], secrets: Texts
             folders.append(mount["mountPath"])
         else:
             files |= {f"{mount['mountPath']}/{path}": text for path, text in found.items()}
+    rolling = deployment["spec"]["strategy"]["rollingUpdate"]
     sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {"seconds": 0})
     return PodSpec(
         name=deployment["metadata"]["name"],
@@ -116,6 +119,7 @@ def pod_spec(deployment: Document, documents: Iterable[Document], secrets: Texts
         pre_stop=sleep["seconds"],
         grace=spec["terminationGracePeriodSeconds"],
         settle=deployment["spec"].get("minReadySeconds", 0),
+        surge=(rolling["maxSurge"], rolling["maxUnavailable"]),
     )
 
 
