@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,35 @@ def test_time_at_work_belongs_to_the_partitions_whose_transactions_ended() -> No
 def test_time_spent_on_what_waits_for_limits_asks_for_no_room_to_grow() -> None:
     assert useful(load(ended=5, waiting=400, limited=True), busy=0.9) == pytest.approx(0.9)
     assert useful(load(ended=5, waiting=400), busy=0.9) == 1
+
+
+def wanted(workers: int, demands: Sequence[float]) -> int:
+    """What so many workers ask for, if each partition takes that much of a worker's time."""
+    parts = 0.0
+    for worker in range(workers):
+        mine = demands[worker::workers]
+        loads = [load(ended=round(1000 * demand), waiting=1) for demand in mine]
+        parts += useful(*loads, busy=min(1.0, sum(mine)))
+    return max(1, math.ceil(parts))
+
+
+def settled(workers: int, demands: Sequence[float]) -> int:
+    for _ in range(2 * len(demands)):
+        before, workers = workers, wanted(workers, demands)
+        if workers == before:
+            return workers
+    raise AssertionError("it goes to and fro")
+
+
+@pytest.mark.parametrize("total", [0.0, 0.3, 0.8, 1.9, 3.3, 5.0, 9.0])
+def test_from_one_worker_or_from_many_the_same_number_is_reached_and_kept(total: float) -> None:
+    demands = [total / 16] * 16
+    workers = settled(1, demands)
+    assert workers == settled(16, demands) == max(1, math.ceil(total / WELL_USED))
+
+
+def test_more_than_each_partition_with_a_worker_of_its_own_is_never_asked_for() -> None:
+    assert settled(1, [5.0] * 4) == 4
 
 
 # What the scheduler tells.
