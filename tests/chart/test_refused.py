@@ -53,7 +53,7 @@ PUBLIC = {"publicService": {"enabled": True}}
         ),
         (
             {"config": {"ingress": {"max_message_bytes": 26214400}}},
-            "config.ingress.max_message_bytes: is more than 8323072, and contentStore.type is none",
+            "config.ingress.max_message_bytes: is more than 983040, and contentStore.type is none",
         ),
         ({"config": {"lanes": [LANE]}}, "config.lanes: give lanes instead"),
         (
