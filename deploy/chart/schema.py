@@ -82,6 +82,7 @@ SPECIAL: Mapping[str, Schema] = {
     "router.autoscaling.waiting": {"type": "integer", "minimum": 1},
     "delivery.autoscaling.scaleUpSeconds": {"type": "integer", "minimum": 0, "maximum": 3600},
     "keda.prometheusAddress": {"type": "string", "pattern": "^$|^https?://"},
+    "delivery.resources": ANY_OBJECT,
     "ingress.adminPort": HIGH_PORT,
     "router.adminPort": HIGH_PORT,
     "delivery.adminPort": HIGH_PORT,

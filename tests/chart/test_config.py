@@ -16,7 +16,7 @@ from services.ingress.passwords import hash_password
 from shared.settings.load import load_settings
 from shared.settings.model import Settings
 from tests.chart.pods import CONFIG, Pod, deployed
-from tests.support.helm import Rendered, render, rendered, values_files
+from tests.support.helm import Rendered, laid_over, render, rendered, values_files
 from tests.support.tokens import Issuer
 
 FILES = values_files()
@@ -93,6 +93,31 @@ def test_what_the_values_say_arrives(
     pool = loaded(found, pods["mail-delivery-bulk-mail-eu"], secrets, monkeypatch, tmp_path)
     assert (pool.hostname, pool.shutdown_grace) == ("eu.mta.example.net", 700_000)
     assert pool.ingress.tls is not None, "the same file for all"
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [("512Mi", 402_653_184), ("2Gi", 1_610_612_736), ("1G", 750_000_000), ("1.5Gi", None)],
+)
+def test_ingress_takes_no_more_before_its_memory_is_full(limit: str, most: int | None) -> None:
+    resources = {"limits": {"memory": limit}, "requests": {"memory": limit}}
+    values = laid_over(rendered("minimal").values, {"ingress": {"resources": resources}})
+    assert render(values).config()["ingress"].get("max_memory_bytes") == most
+    given = laid_over(values, {"config": {"ingress": {"max_memory_bytes": 5}}})
+    assert render(given).config()["ingress"]["max_memory_bytes"] == 5
+
+
+def test_without_a_store_what_is_held_fits_into_memory() -> None:
+    found = rendered("minimal")
+    config = found.config()
+    largest = config["content_store"]["inline_max_bytes"]
+    # Two classes, and half as many again of what comes again (delivery.prefetch).
+    assert largest * config["delivery"]["prefetch"] * 2 * 1.5 < 512 << 20
+    assert largest * Settings().router.prefetch < 256 << 20
+    assert config["ingress"]["max_message_bytes"] + 65_536 == largest
+    assert "prefetch" not in rendered("full").config()["delivery"]
+    chosen = laid_over(found.values, {"config": {"delivery": {"prefetch": 10}}})
+    assert render(chosen).config()["delivery"]["prefetch"] == 10
 
 
 def test_both_families_of_addresses_are_listened_on() -> None:

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 
-from tests.support.helm import RenderError, render, rendered
-
-
-def laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    for key, value in over.items():
-        if isinstance(value, dict) and isinstance(under.get(key), dict):
-            laid_over(under[key], value)
-        else:
-            under[key] = value
-    return under
+from tests.support.helm import RenderError, laid_over, render, rendered
 
 
 def refusal(values: dict[str, Any], base: str = "minimal") -> str:
     with pytest.raises(RenderError) as caught:
-        render(laid_over(copy.deepcopy(dict(rendered(base).values)), values))
+        render(laid_over(rendered(base).values, values))
     return str(caught.value)
 
 
@@ -63,7 +53,7 @@ PUBLIC = {"publicService": {"enabled": True}}
         ),
         (
             {"config": {"ingress": {"max_message_bytes": 26214400}}},
-            "config.ingress.max_message_bytes: is more than 8323072, and contentStore.type is none",
+            "config.ingress.max_message_bytes: is more than 983040, and contentStore.type is none",
         ),
         ({"config": {"lanes": [LANE]}}, "config.lanes: give lanes instead"),
         (

@@ -96,6 +96,18 @@ def rendered(name: str) -> Rendered:
     return render(yaml.safe_load((CI / f"{name}-values.yaml").read_text("utf-8")))
 
 
+def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `under` in which `over` has its say, as with a second `-f`."""
+    both = {**under}
+    for key, value in over.items():
+        inner = both.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            both[key] = laid_over(inner, value)
+        else:
+            both[key] = value
+    return both
+
+
 def render(
     values: Mapping[str, Any],
     *,

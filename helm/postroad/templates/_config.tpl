@@ -22,6 +22,10 @@
 {{- with $s3.endpoint }}{{ $_ := set $store "s3_endpoint" . }}{{ end -}}
 {{- end -}}
 {{- $_ := set $config "content_store" $store -}}
+{{- if eq $v.contentStore.type "none" -}}
+{{- /* What is held has its content with it: so many have to fit into the memory of a pod. */ -}}
+{{- $_ := set $config "delivery" (merge (dict) (get $config "delivery" | default dict) (dict "prefetch" 150)) -}}
+{{- end -}}
 {{- $_ := set $config "ingress" (include "postroad.config.ingress" $root | fromYaml) -}}
 {{- $lanes := dict "root" $root -}}
 {{- include "postroad.lanes" $lanes -}}
@@ -33,7 +37,7 @@
 {{- end }}
 
 {{- define "postroad.inlineMaxBytes" -}}
-{{- $none := ternary 8388608 65536 (eq .Values.contentStore.type "none") -}}
+{{- $none := ternary 1048576 65536 (eq .Values.contentStore.type "none") -}}
 {{- if kindIs "invalid" .Values.contentStore.inlineMaxBytes }}{{ $none }}{{ else }}{{ int64 .Values.contentStore.inlineMaxBytes }}{{ end -}}
 {{- end }}
 
@@ -53,6 +57,10 @@
 {{- $v := .Values -}}
 {{- $ingress := deepCopy (get $v.config "ingress" | default dict) -}}
 {{- $_ := set $ingress "max_message_bytes" (include "postroad.maxMessageBytes" . | int64) -}}
+{{- if not (hasKey $ingress "max_memory_bytes") -}}
+{{- $limit := dig "resources" "limits" "memory" (dig "limits" "memory" "" $v.pods.resources) $v.ingress -}}
+{{- with include "postroad.bytes" $limit }}{{ $_ := set $ingress "max_memory_bytes" (div (mul 3 (int64 .)) 4) }}{{ end -}}
+{{- end -}}
 {{- $listeners := list -}}
 {{- range $name, $listener := $v.ingress.listeners -}}
 {{- if $listener.enabled -}}
@@ -80,6 +88,15 @@
 {{- $_ := set $ingress "oauth" $oauth -}}
 {{- end -}}
 {{- toYaml $ingress -}}
+{{- end }}
+
+{{/* Octets of a quantity such as 512Mi; empty for one in another form. */}}
+{{- define "postroad.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 -}}
+{{- $text := toString . -}}
+{{- if regexMatch "^[0-9]+(k|M|G|Ki|Mi|Gi)?$" $text -}}
+{{- mul (regexFind "^[0-9]+" $text | int64) (get $units (regexReplaceAll "^[0-9]+" $text "")) -}}
+{{- end -}}
 {{- end }}
 
 {{/* Of what a pod cannot take up while it runs: `limits` are not in it. */}}
