@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.demo.receiver import Receiver
+from services.demo.script import Greylist, Script
 from shared.plan.limits import Limits
 from tests.support.accounting import Account, Ledger
 from tests.support.cluster import Cluster, Service, Workload
@@ -27,7 +29,10 @@ from tests.support.smtp_client import MAIL_TROUBLE, SmtpClient
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.slow]
 
-DOMAINS = [f"d{number}.test" for number in range(6)]
+COUNTED = [f"d{number}.test" for number in range(5)]
+GREYLISTS = "greylists.test"
+"""Refuses each recipient once, so that its mail goes round the ladder."""
+DOMAINS = [*COUNTED, GREYLISTS]
 LIMITS = Limits(connections=2)
 PARTITIONS = 4
 COMPONENTS = ("ingress", "router", "delivery-default")
@@ -73,12 +78,17 @@ class Installation:
     """A cluster, its Service, its receivers, and what was sent through it."""
 
     def __init__(
-        self, cluster: Cluster, service: Service, receivers: dict[str, CountingReceiver]
+        self,
+        cluster: Cluster,
+        service: Service,
+        counting: Sequence[CountingReceiver],
+        greylisting: Receiver,
     ) -> None:
         self.cluster = cluster
         self.ledger = Ledger()
         self.service = service
-        self._receivers = receivers
+        self._counting = counting
+        self._greylisting = greylisting
         self._stopped = asyncio.Event()
         self._addresses = (f"u{n}@{DOMAINS[n % len(DOMAINS)]}" for n in itertools.count())
 
@@ -88,12 +98,13 @@ class Installation:
     @property
     def received(self) -> list[str]:
         """The recipients that got their mail, by all receivers."""
-        return [address for one in self._receivers.values() for address in one.received]
+        retried = (to for message in self._greylisting.messages for to in message.recipients)
+        return [*(to for one in self._counting for to in one.received), *retried]
 
     @property
     def violations(self) -> list[str]:
         """What exceeded the limits of a site."""
-        return [found for one in self._receivers.values() for found in one.violations(LIMITS)]
+        return [found for one in self._counting for found in one.violations(LIMITS)]
 
     def account(self) -> Account:
         """What became of all that was sent."""
@@ -167,17 +178,15 @@ class Installation:
 async def installed(folder: Path, broker_url: str) -> AsyncIterator[Installation]:
     """Everything but the pods."""
     async with AsyncExitStack() as stack:
-        receivers = {
-            domain: await stack.enter_async_context(CountingReceiver(delay=0.05))
-            for domain in DOMAINS
-        }
-        routes = {domain: one.port for domain, one in receivers.items()}
-        documents = (await asyncio.to_thread(render, values(routes))).objects
+        enter = stack.enter_async_context
+        counting = [await enter(CountingReceiver(delay=0.05)) for _ in COUNTED]
+        greylisting = await enter(Receiver(Script(greylist=Greylist())))
+        ports = [*(one.port for one in counting), greylisting.port]
+        chart = await asyncio.to_thread(render, values(dict(zip(DOMAINS, ports, strict=True))))
         secrets = {"rabbitmq": {"url": broker_url}}
-        cluster = await stack.enter_async_context(Cluster(documents, secrets, folder))
-        ingress = cluster.workloads["mail-postroad-ingress"]
-        service = await stack.enter_async_context(Service(ingress, "smtp"))
-        yield Installation(cluster, service, receivers)
+        cluster = await enter(Cluster(chart.objects, secrets, folder))
+        service = await enter(Service(cluster.workloads["mail-postroad-ingress"], "smtp"))
+        yield Installation(cluster, service, counting, greylisting)
 
 
 async def test_a_rollout_and_scaling_under_load_lose_and_repeat_nothing(
