@@ -18,7 +18,7 @@ help:
 	@echo "make test       every test; installs RabbitMQ, Prometheus and swaks where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench      measure against Postfix; writes docs/benchmarks.md"
 	@echo "make chart      write what the Helm chart has from elsewhere: README, schema, rules, dashboards"
-	@echo "make docs       write docs/configuration.md, docs/metrics.md and docs/events.md from the code"
+	@echo "make docs       write docs/configuration.md, metrics.md, events.md and the tables of scaling.md from the code"
 	@echo "make dashboards write deploy/grafana/dashboards from deploy/grafana"
 	@echo "make pictures   draw the dashboards of a day of trouble into docs/pictures"
 	@echo "make lock       renew constraints.txt"
@@ -53,7 +53,8 @@ docs: $(VENV)/installed
 	@$(BIN)/python -m shared.settings.document > docs/configuration.md
 	@$(BIN)/python -m shared.metrics_document > docs/metrics.md
 	@$(BIN)/python -m shared.events.document > docs/events.md
-	@echo "docs/configuration.md, docs/metrics.md and docs/events.md are written."
+	@$(BIN)/python -m shared.plan.sizing_document docs/scaling.md
+	@echo "docs/configuration.md, metrics.md, events.md and scaling.md are written."
 
 dashboards: $(VENV)/installed-dev
 	@$(BIN)/python -W ignore::DeprecationWarning -m deploy.grafana

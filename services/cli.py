@@ -12,6 +12,7 @@ import typer
 from shared.settings.accepting import ListenerTls
 from shared.settings.load import ConfigError, load_settings
 from shared.settings.model import Settings
+from shared.tracing.tracer import check_tracing
 
 app = typer.Typer(
     name="postroad",
@@ -215,10 +216,43 @@ def check_config(config: ConfigOption = None) -> None:
 
 
 def check_files(settings: Settings) -> None:
-    """Raise `ConfigError` for a file that a setting names and that cannot be read."""
+    """Raise `ConfigError` for what a setting names and that cannot be had: a file, an extra."""
     from services.ingress.main import check_files as check_ingress_files
 
     check_ingress_files(settings)
+    check_tracing(settings.tracing)
+
+
+@app.command()
+def queues(
+    config: ConfigOption = None,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Give them the arguments that are wanted.")
+    ] = False,
+) -> None:
+    """Show the queues whose arguments at RabbitMQ are not those of this configuration."""
+    from services.queues import run_queues
+
+    raise typer.Exit(run_queues(load_settings(config), print, migrate=migrate))
+
+
+@app.command()
+def size(  # noqa: PLR0917 - typer makes options of them
+    per_hour: Annotated[float, typer.Option(min=1, help="Mails an hour, on average.")],
+    kb: Annotated[float, typer.Option(min=1, help="KB a mail.")] = 20.0,
+    peak: Annotated[float, typer.Option(min=1, help="Busiest minute to the average.")] = 3.0,
+    jobs: Annotated[float, typer.Option(min=1, help="Places a mail goes to.")] = 1.0,
+    retries: Annotated[float, typer.Option(min=0, help="Retries a job.")] = 0.1,
+    seconds: Annotated[float, typer.Option(min=0, help="Of a transaction at receivers.")] = 0.5,
+    outage: Annotated[float, typer.Option(min=0, help="Hours that the queues must hold.")] = 4.0,
+) -> None:
+    """Compute what a load needs: processes, broker nodes, disks (docs/scaling.md)."""
+    from shared.plan import sizing, sizing_document
+
+    load = sizing.Load(
+        per_hour, kb * sizing.KB, peak, jobs, retries, seconds=seconds, outage=outage
+    )
+    print("\n".join(sizing_document.summary(sizing.size(load))))
 
 
 @app.command("hash-password")

@@ -108,6 +108,32 @@ def test_a_lane_that_is_not_configured_is_named(command: Command, file: Path) ->
     assert command(*arguments) == (2, "", expected)
 
 
+def test_tracing_without_its_extra_names_both(
+    command: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("tracing: {endpoint: 'http://collector:4318/v1/traces'}")
+    # As where it is not installed.
+    for name in [*sys.modules]:
+        if name == "shared.tracing.otel" or name.partition(".")[0] == "opentelemetry":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+
+    why = "opentelemetry is not installed: pip install 'postroad[tracing]'"
+    assert command("check-config", "--config", file) == (
+        2, "", f"postroad: tracing.endpoint: {why}\n",
+    )  # fmt: skip
+
+
+def test_a_url_with_credentials_is_no_place_for_spans(command: Command, file: Path) -> None:
+    file.write_text("tracing: {endpoint: 'http://user:secret@collector:4318/'}")
+
+    code, out, err = command("check-config", "--config", file)
+
+    assert (code, out) == (2, "")
+    assert "tracing.endpoint: credentials come from OTEL_EXPORTER_OTLP_HEADERS" in err
+    assert "secret" not in err
+
+
 TLS = """
 ingress:
   listeners: [{{port: 2525, tls: starttls, auth: none, relay_networks: [127.0.0.0/8]}}]
@@ -158,6 +184,33 @@ def test_a_password_is_hashed_so_that_argon2_accepts_it(
     assert (code, err) == (0, "")
     assert "open sesame" not in out
     assert argon2.PasswordHasher().verify(out.strip(), "open sesame")
+
+
+def test_queues_of_the_embedded_broker_need_no_migration(command: Command, file: Path) -> None:
+    file.write_text("broker: {url: 'embedded:///nowhere'}")
+
+    for arguments in ([], ["--migrate"]):
+        code, out, err = command("queues", "--config", file, *arguments)
+        assert (code, err) == (0, "")
+        assert "nothing to migrate" in out
+
+
+def test_queues_of_a_broker_that_is_not_there_are_one_line(command: Command, file: Path) -> None:
+    file.write_text("broker: {url: 'amqp://guest:secret@127.0.0.1:9//'}")
+
+    code, out, err = command("queues", "--config", file)
+
+    assert (code, err, out.count("\n")) == (1, "", 1)
+    assert out.startswith("not finished, and nothing is lost: ")
+    assert "secret" not in out
+
+
+def test_the_size_of_a_load_is_computed(command: Command) -> None:
+    code, out, err = command("size", "--per-hour", "1000000", "--kb", "4", "--peak", "3.6")
+
+    assert (code, err) == (0, "")
+    assert out.startswith("at the peak: 1,000 mails a second")
+    assert "1 cluster(s) of 3 nodes" in out
 
 
 def test_an_unknown_command_is_an_error_of_usage(command: Command) -> None:
