@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from shared.settings.accepting import ListenerTls
 from shared.settings.load import ConfigError, load_settings
 from shared.settings.model import Settings
 from shared.tracing.tracer import check_tracing
@@ -109,6 +110,44 @@ def demo(
     load_settings(config)
 
     raise typer.Exit(run_demo(broker, messages, keep))
+
+
+@app.command()
+def probe(
+    *,
+    ingress: Annotated[str | None, typer.Option(help="http://host:port of its metrics.")] = None,
+    router: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    delivery: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    smtp: Annotated[str | None, typer.Option(help="host:port to submit a message to.")] = None,
+    tls: Annotated[ListenerTls, typer.Option(help="How.")] = ListenerTls.STARTTLS,
+    tls_name: Annotated[str, typer.Option(help="Name in the certificate; default: host.")] = "",
+    verify: Annotated[bool, typer.Option(help="Look at the certificate.")] = True,
+    ca_file: Annotated[Path | None, typer.Option(help="PEM file: who signed it.")] = None,
+    sender: Annotated[str, typer.Option("--from", help="Reverse-path.")] = "",
+    recipient: Annotated[str, typer.Option("--to", help="Who gets the message.")] = "",
+    username_file: Annotated[
+        Path | None, typer.Option(help="File with the user, for AUTH.")
+    ] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with the password.")] = None,
+    timeout: Annotated[str, typer.Option(help="For all of it.")] = "60s",
+) -> None:
+    """Look whether the services are ready, submit a message, and watch until it is tried."""
+    from services.probe.main import run_probe
+    from services.probe.options import submission, time_of
+
+    services = {"ingress": ingress, "router": router, "delivery": delivery}
+    wanted = submission(
+        smtp,
+        tls=tls,
+        tls_name=tls_name,
+        sender=sender,
+        recipient=recipient,
+        login=(username_file, password_file),
+        verify=verify,
+        ca_file=ca_file,
+    )
+    asked = {name: url for name, url in services.items() if url}
+    raise typer.Exit(run_probe(asked, wanted, time_of(timeout)))
 
 
 @app.command("event-store")

@@ -172,6 +172,9 @@ members = declare(Gauge, "postroad_members",
     "Delivery workers of a lane that this one knows of.", "workers", DELIVERY, lane=Configured.LANE)
 owned_partitions = declare(Gauge, "postroad_owned_partitions",
     "Partitions served here.", "partitions", DELIVERY, lane=Configured.LANE)
+useful_workers = declare(TalliedGauge, "postroad_useful_workers",
+    "How many workers of a lane the load of this one could occupy: more would change nothing. Add "
+    "it up over all workers, and see docs/metrics.md.", "workers", DELIVERY, lane=Configured.LANE)
 partition_owned = declare(Gauge, "postroad_partition_owned",
     "1 while this worker serves the partition.",
     "0 or 1", DELIVERY, lane=Configured.LANE, partition=Configured.PARTITION)

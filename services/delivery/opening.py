@@ -26,6 +26,7 @@ from shared.dns.interface import Resolver
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Failed, Outcome
 from shared.settings.model import Settings
+from shared.settings.values import split_host_port
 from shared.smtp.replies import Reply, parse_reply
 
 _OUT_OF_TIME = Deferred(
@@ -35,6 +36,8 @@ _AT_LIMIT = Deferred(
     Reply(451, "4.3.2", "The site's limit of connections a minute leaves none for another try"),
     "limit",
 )
+
+SOCKS_PORT = 1080
 
 
 def _loop(place: Candidate) -> Failed:
@@ -64,6 +67,8 @@ class Opener:
         self._chance = chance
         self._tls = Tls(time.monotonic)
         self._verified = VerifiedTls(settings.delivery.tls_authority)
+        socks5 = settings.delivery.socks5
+        self._gateway = split_host_port(socks5, SOCKS_PORT) if socks5 else None
 
     async def open(self, job: DeliveryJob, walk: Walk) -> NextHop | Outcome:
         """A connection to the next place of the walk, or what it means that there is none.
@@ -147,7 +152,7 @@ class Opener:
             return Deferred(Reply(450, "4.4.1", text), reason or _reason(error))
 
     async def _connect(self, place: Candidate, not_after: float, secure: Secure) -> NextHop:
-        hop = NextHop(place, self._hostname, self._settings.timeouts, self._tls.keep)
+        hop = NextHop(place, self._hostname, self._settings.timeouts, self._tls.keep, self._gateway)
         try:
             with self._tls.resuming(place):
                 await hop.connect(not_after)

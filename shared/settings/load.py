@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from shared.settings.files import FileError, read_yaml
 from shared.settings.model import Settings
+from shared.settings.secrets import with_secrets
 
 ENV_PREFIX = "POSTROAD_"
 ENV_DELIMITER = "__"
@@ -84,14 +85,18 @@ class _Loader(Settings, BaseSettings):
 def load_settings(path: Path | None) -> Settings:
     """Settings from the YAML file at `path` (None: defaults) and `POSTROAD_...` variables.
 
+    `broker.url` is complete, whatever files it comes from.
+
     Raises `ConfigError`.
     """
     values = _read(path) if path else {}
     _check_variables(os.environ)
     try:
-        return _Loader(**values)
+        return with_secrets(_Loader(**values))
     except ValidationError as error:
         raise ConfigError(_first_line(error)) from None
+    except FileError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

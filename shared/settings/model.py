@@ -48,6 +48,18 @@ class BrokerSettings(Section):
         description="RabbitMQ (`amqp://`, `amqps://`) or the embedded broker "
         "(`embedded:///directory`). Logged without its password.",
     )
+    url_file: Path | None = Field(
+        None, description="File with the URL instead: one line, read when a service starts."
+    )
+    username_file: Path | None = Field(
+        None, description="File with the user, who goes into the URL; any character may occur."
+    )
+    password_file: Path | None = Field(None, description="File with the user's password, likewise.")
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file: who signs the broker's certificate (`amqps://`). "
+        "Default: whom the system trusts.",
+    )
     confirm_timeout: Duration = Field(
         parse_duration_ms("30s"),
         description="How long a publish may wait for its confirm before it counts as unknown and "
@@ -57,6 +69,14 @@ class BrokerSettings(Section):
         parse_duration_ms("15s"),
         description="AMQP heartbeat; a dead link is noticed within two of them.",
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.url_file and "url" in self.model_fields_set:
+            raise ValueError("url and url_file exclude each other")
+        if bool(self.username_file) != bool(self.password_file):
+            raise ValueError("username_file and password_file go together")
+        return self
 
 
 class ContentStoreSettings(Section):
@@ -139,6 +159,11 @@ class DeliverySettings(Section):
         False,
         description="Connect to loopback, private, link-local, multicast or unspecified addresses "
         "that came out of DNS. For tests. Static routes may name them anyway.",
+    )
+    socks5: Annotated[str, AfterValidator(values.gateway)] = Field(
+        "",
+        description="`host:port` of an egress gateway that speaks SOCKS5 without authentication: "
+        "every connection to a next hop is made through it. Empty: none.",
     )
     retry_schedule: Annotated[tuple[Duration, ...], AtLeastOne, CommaList] = Field(
         tuple(map(parse_duration_ms, ("1m", "5m", "15m", "30m", "1h", "2h", "4h"))),
