@@ -18,7 +18,7 @@ help:
 	@echo "make test       every test; installs RabbitMQ, Prometheus and swaks where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench      measure against Postfix; writes docs/benchmarks.md"
 	@echo "make chart      write what the Helm chart has from elsewhere: README, schema, rules, dashboards"
-	@echo "make docs       write docs/configuration.md and docs/metrics.md from the code"
+	@echo "make docs       write docs/configuration.md, docs/metrics.md and docs/events.md from the code"
 	@echo "make dashboards write deploy/grafana/dashboards from deploy/grafana"
 	@echo "make pictures   draw the dashboards of a day of trouble into docs/pictures"
 	@echo "make lock       renew constraints.txt"
@@ -52,7 +52,8 @@ chart: $(VENV)/installed-dev
 docs: $(VENV)/installed
 	@$(BIN)/python -m shared.settings.document > docs/configuration.md
 	@$(BIN)/python -m shared.metrics_document > docs/metrics.md
-	@echo "docs/configuration.md and docs/metrics.md are written."
+	@$(BIN)/python -m shared.events.document > docs/events.md
+	@echo "docs/configuration.md, docs/metrics.md and docs/events.md are written."
 
 dashboards: $(VENV)/installed-dev
 	@$(BIN)/python -W ignore::DeprecationWarning -m deploy.grafana

@@ -111,6 +111,63 @@ def demo(
     raise typer.Exit(run_demo(broker, messages, keep))
 
 
+@app.command("event-store")
+def event_store(config: ConfigOption = None) -> None:
+    """Keep events (events.store), for `events` and `message`; part of `postroad run`."""
+    from services.events.keeping import run_store
+    from services.run import settings_here
+
+    raise typer.Exit(run_store(settings_here(config)))
+
+
+@app.command()
+def events(
+    config: ConfigOption = None,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show them as they happen.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON each.")] = False,
+    event: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Of this kind; may be given again.")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Of this tenant's mail only.")] = "",
+    mail: Annotated[str, typer.Option("--id", help="Of the mail with this id only.")] = "",
+    last: Annotated[int, typer.Option(min=1, help="How many of those kept.")] = 50,
+    guaranteed: Annotated[
+        bool,
+        typer.Option("--guaranteed", help="Take guaranteed events out of their queue, as JSON."),
+    ] = False,
+) -> None:
+    """Show what happens to mail, or what happened last where events are kept."""
+    from services.events import following
+    from services.run import settings_here
+
+    settings = settings_here(config)
+    if guaranteed:
+        raise typer.Exit(following.take_guaranteed(settings, follow=follow))
+    wanted = following.Wanted(event or (), tenant, mail)
+    if follow:
+        raise typer.Exit(following.follow_events(settings, wanted, as_json=as_json))
+    raise typer.Exit(following.show_kept(settings, wanted, last, as_json=as_json))
+
+
+@app.command()
+def message(
+    mail_id: Annotated[str, typer.Argument(metavar="ID", help="As told by `250 ... queued as`.")],
+    config: ConfigOption = None,
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One line of JSON for each event.")
+    ] = False,
+) -> None:
+    """Tell what became of one mail, where events are kept."""
+    from services.events.following import show_message
+    from services.run import settings_here
+
+    raise typer.Exit(show_message(settings_here(config), mail_id, as_json=as_json))
+
+
 @app.command()
 def probe(
     *,

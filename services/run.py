@@ -67,6 +67,20 @@ def local_places(settings: Settings, directory: Path) -> dict[str, str]:
     return places
 
 
+def settings_here(config: Path | None) -> Settings:
+    """The settings of those that run on this machine. Raises `ConfigError`.
+
+    Where the configuration does not say where the queues are, and `postroad run` has put them under
+    the current directory, they are there.
+    """
+    settings = load_settings(config)
+    folder = Path.cwd() / "var" / "broker"
+    if "url" in settings.broker.model_fields_set or not folder.is_dir():
+        return settings
+    broker = settings.broker.model_copy(update={"url": f"embedded://{folder}"})
+    return settings.model_copy(update={"broker": broker})
+
+
 def plan_children(
     settings: Settings,
     config: Path | None,
@@ -83,7 +97,16 @@ def plan_children(
         *_ingress(settings, ingress, config, environment),
         Child("router", service_command("router", config), environment),
         *_several("delivery", workers, (settings.admin.delivery_port, 1), config, environment),
+        *_event_store(settings, config, environment),
     ]
+
+
+def _event_store(
+    settings: Settings, config: Path | None, environment: Mapping[str, str]
+) -> list[Child]:
+    if settings.events.store.path is None:
+        return []
+    return [Child("event-store", service_command("event-store", config), environment)]
 
 
 def _ingress(

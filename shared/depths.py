@@ -14,7 +14,15 @@ from typing import Protocol, runtime_checkable
 
 from shared import metrics
 from shared.broker.interface import Broker, Unavailable
-from shared.broker.topology import ACCEPTED, CROWD, DUE, PARKED, WAIT_STEPS_MS, retry_queue
+from shared.broker.topology import (
+    ACCEPTED,
+    CROWD,
+    DUE,
+    GUARANTEED_EVENTS,
+    PARKED,
+    WAIT_STEPS_MS,
+    retry_queue,
+)
 from shared.logs import get_logger
 from shared.settings.model import Settings
 from shared.settings.units import format_duration
@@ -51,7 +59,10 @@ def steps_of(settings: Settings) -> Mapping[str, str]:
 
 
 class DepthWatch:
-    """Keeps the gauges. `steps` are as `steps_of` has them; `served` as in `Serving`."""
+    """Keeps the gauges. `steps` are as `steps_of` has them; `served` as in `Serving`.
+
+    `events` tells whether there are guaranteed ones.
+    """
 
     def __init__(
         self,
@@ -59,12 +70,14 @@ class DepthWatch:
         steps: Mapping[str, str],
         served: Callable[[], Mapping[str, Labels]] = no_lanes,
         *,
+        events: bool = False,
         every: float = EVERY,
         patience: float = PATIENCE,
     ) -> None:
         self._broker = broker
         self._steps = steps
         self._served = served
+        self._ours = [ACCEPTED, PARKED, *([GUARANTEED_EVENTS] if events else [])]
         self._every = every
         self._patience = patience
         self._task: asyncio.Task[None] | None = None
@@ -98,7 +111,7 @@ class DepthWatch:
             raise Unavailable("not connected")
         lanes = self._served()
         async with asyncio.timeout(self._patience):
-            depths = await self._broker.depths([ACCEPTED, PARKED, *self._steps, *lanes])
+            depths = await self._broker.depths([*self._ours, *self._steps, *lanes])
         self._show(depths, lanes)
 
     def _show(self, depths: Mapping[str, int], lanes: Mapping[str, Labels]) -> None:
@@ -112,6 +125,8 @@ class DepthWatch:
         metrics.queued_jobs.replace(queued)
         metrics.accepted_waiting.replace({(): depths[ACCEPTED]})
         metrics.parked_waiting.replace({(): depths[PARKED]})
+        if GUARANTEED_EVENTS in depths:
+            metrics.guaranteed_events_waiting.replace({(): depths[GUARANTEED_EVENTS]})
 
 
 def _forget() -> None:
@@ -120,5 +135,6 @@ def _forget() -> None:
         metrics.queued_jobs,
         metrics.accepted_waiting,
         metrics.parked_waiting,
+        metrics.guaranteed_events_waiting,
     ):
         gauge.replace({})

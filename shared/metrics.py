@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, disable_created_metrics
 
 from shared.broker.interface import ParkReason
 from shared.catalogue import ALL, DELIVERY, INGRESS, ROUTER, Configured, declare
+from shared.events.model import KINDS as EVENT_KINDS
 from shared.messages.model import MessageClass
 from shared.tally import TalliedCounter, TalliedGauge, TalliedHistogram
 
@@ -52,6 +53,8 @@ REFUSALS = (
 CLASSES = tuple(kind.value for kind in MessageClass)
 KINDS = ("first", "again")
 READ = ("ok", "failed")
+EVENTS_MADE = tuple(EVENT_KINDS)
+EVENTS_DROPPED = ("full", "long", "lost", "follower")
 PUBLISH_ERRORS = ("unavailable", "refused", "unroutable")
 PARK_REASONS = tuple(reason.value for reason in ParkReason)
 """Values of labels."""
@@ -192,6 +195,18 @@ broker_blocked = declare(Gauge, "postroad_broker_blocked",
     "0 or 1", ALL)
 broker_reconnects = declare(Counter, "postroad_broker_reconnects",
     "Connections to the broker lost.", "connections", ALL)
+
+# What is told of the mail.
+
+events = declare(TalliedCounter, "postroad_events",
+    "Events of the mail that were made, by what happened.", "events", ALL, event=EVENTS_MADE)
+dropped_events = declare(TalliedCounter, "postroad_dropped_events",
+    "Events that were not told: `full` (the broker does not take them, and the buffer is full), "
+    "`lost` (the connection ended), `follower` (it is too slow; embedded broker), `long`.",
+    "events", ALL, reason=EVENTS_DROPPED)
+guaranteed_events_waiting = declare(TalliedGauge, "postroad_guaranteed_events_waiting",
+    "Events in `postroad.events.guaranteed` that nobody has read yet. Every process tells the "
+    "same: take the maximum.", "events", ALL)
 
 # The process.
 

@@ -157,7 +157,8 @@ async def _measured(
     """What is looked at from time to time is looked at within."""
     steps = steps_of(settings) if name != INGRESS else {}
     served = service.served if isinstance(service, Serving) else no_lanes
-    depths, lag = DepthWatch(broker, steps, served), LoopLag()
+    guaranteed = bool(settings.events.guaranteed)
+    depths, lag = DepthWatch(broker, steps, served, events=guaranteed), LoopLag()
     depths.start()
     lag.start()
     try:

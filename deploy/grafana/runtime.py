@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.grafana.model import Board, Panel, Query, Row, Shape
-from deploy.grafana.promql import HERE, RATE, per_second, quantile
+from deploy.grafana.promql import HERE, RATE, per_second, quantile, same
 
 _JOB = f'{HERE},job=~".*postroad.*"'
 
@@ -76,7 +76,27 @@ REST = Row(
         ),
     ),
 )  # fmt: skip
+EVENTS = Row(
+    "What is told of the mail? (docs/events.md)",
+    (
+        Panel(
+            "Events, by what happened", "0 while nobody follows, with `events.publish: demand`.",
+            (Query(per_second("postroad_events_total", "event"), "{{event}}"),),
+            RATE, Shape.STACK,
+        ),
+        Panel(
+            "Events dropped", "Ordinary ones, by why. Mail does not wait for them.",
+            (Query(per_second("postroad_dropped_events_total", "reason"), "{{reason}}"),),
+            RATE, Shape.STACK, runbooks=("PostroadEventsUnread",),
+        ),
+        Panel(
+            "Guaranteed events unread", "In `postroad.events.guaranteed`. Somebody has to read it.",
+            (Query(same("postroad_guaranteed_events_waiting"), "events"),),
+            "short", steps=((None, "green"), (10_000, "red")), runbooks=("PostroadEventsUnread",),
+        ),
+    ),
+)  # fmt: skip
 RUNTIME = Board(
     "postroad-runtime", "postroad / Runtime", "The processes and whether they keep up.",
-    (PROCESSES, REST),
+    (PROCESSES, REST, EVENTS),
 )  # fmt: skip

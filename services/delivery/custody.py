@@ -35,7 +35,7 @@ def successors(
     job: DeliveryJob, queue: str, decision: Decision, content: bytes, *, now: float, hostname: str
 ) -> Successors:
     """Everything that takes over from `job`; empty when all recipients were delivered."""
-    parked = _to_park(job, decision)
+    parked = to_park(job, decision)
     # Each job that comes of this one holds an equal part of its share, so that none of them ends
     # the content of another.
     heirs = len(parked) + (decision.retry is not None)
@@ -67,9 +67,10 @@ def reports_of(job: DeliveryJob, decision: Decision) -> Sequence[Report]:
     return [*failed, *delayed, *relayed]
 
 
-def _to_park(
+def to_park(
     job: DeliveryJob, decision: Decision
 ) -> dict[ParkReason, Sequence[tuple[Recipient, Reply]]]:
+    """Which recipients are parked, and why."""
     parked: dict[ParkReason, Sequence[tuple[Recipient, Reply]]] = {}
     if decision.failed and not job.reverse_path:
         # A notification that fails is never answered by another (RFC 5321, 6.1).

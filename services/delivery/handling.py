@@ -23,11 +23,15 @@ from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.repeats import Key, Repeats, key_of
 from services.delivery.report import Report
+from services.delivery.telling import Events, Telling
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason
 from shared.broker.topology import CROWD, DUE, WAIT_STEPS_MS
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
+from shared.events.emitter import Emitter, silent
+from shared.events.model import MailEvent
+from shared.events.parking import park
 from shared.logs import get_logger
 from shared.mail.deadline import OVERDUE, is_overdue, wait_before
 from shared.messages.codec import CodecError, decode, encode
@@ -74,12 +78,15 @@ class Handling:
         store: ContentStore,
         placing: Placing,
         clock: Callable[[], float] = time.time,
+        emitter: Emitter | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._placing = placing
         self._clock = clock
         self._report = Report(provider_names(settings.providers), settings.metrics.domains)
+        self._emitter = emitter or silent()
+        self._telling = Telling(self._emitter, time.monotonic)
         self._pool: Pool | None = None
         self._pending: set[asyncio.Future[None]] = set()
         self._held: dict[Key, Work] = {}
@@ -101,7 +108,8 @@ class Handling:
             return
         content = None if job.content.blob else bytes(job.content.inline)
         if not is_safe_envelope(job) or not (content is None or job.binary or is_safe(content)):
-            self._track(delivery.reject(ParkReason.UNSAFE_CONTENT))
+            lane = self._placing.partition(delivery.queue).lane
+            self._park(delivery, job, lane, ParkReason.UNSAFE_CONTENT)
             return
         key = (job.id, job.attempt)
         if (held := self._held.get(key)) is not None:
@@ -154,37 +162,54 @@ class Handling:
         """See `Owner.finish`."""
         self._report.attempted(work.job, outcomes)
         self._repeats.remember(key_of(work.job), outcomes)
-        self._conclude(work, outcomes)
+        self._conclude(work, outcomes, attempted=True)
 
     def delivered(self, work: Work, outcomes: tuple[Delivered, ...]) -> None:
         """See `Owner.delivered`."""
         job = work.job
+        if job.tenant in self._emitter.guaranteed:
+            self.finish(work, outcomes)  # its event is what comes next
+            return
         self._repeats.keep((job.id, job.attempt), outcomes)
         # custody: the next hop answered 250 for every recipient.
         work.delivery.ack()
         self._let_go(work)
-        self._report.delivered(job, outcomes, self._clock())
+        now = self._clock()
+        self._report.delivered(job, outcomes, now)
+        if self._emitter.wanted:
+            self._emitter.emit(self._telling.delivered(work, outcomes, now))
         if job.content.blob:
             self._end_share(job)
 
-    def _conclude(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
+    def _conclude(
+        self, work: Work, outcomes: tuple[Outcome, ...], *, attempted: bool = False
+    ) -> None:
         now = self._clock()
         decision = decide(work.job, outcomes, now, self._settings.delivery)
+        events: list[MailEvent] = []
+        if self._emitter.concerns(work.job.tenant):
+            if attempted:
+                events += self._telling.attempted(work, outcomes, now)
+            events += self._telling.decided(work, decision, now)
         if work.content is None and reports_of(work.job, decision):
-            self._spawn(self._settle_unread(work, decision, now))
+            self._spawn(self._settle_unread(work, decision, now, events))
             return
-        self._settle(work, decision, now, work.content or b"")
+        self._settle(work, decision, now, work.content or b"", events)
 
-    async def _settle_unread(self, work: Work, decision: Decision, now: float) -> None:
+    async def _settle_unread(
+        self, work: Work, decision: Decision, now: float, events: Events
+    ) -> None:
         """The notification quotes the headers, so a large content that was never read is needed."""
         try:
             content = bytes(await self._store.get(work.job.content.blob))
         except (ContentMissing, ContentUnavailable) as error:
             get_logger().warning("notification without headers", cause=str(error))
             content = b""
-        self._settle(work, decision, now, content)
+        self._settle(work, decision, now, content, events)
 
-    def _settle(self, work: Work, decision: Decision, now: float, content: bytes) -> None:
+    def _settle(
+        self, work: Work, decision: Decision, now: float, content: bytes, events: Events
+    ) -> None:
         work.content = None
         following = successors(
             work.job,
@@ -196,17 +221,25 @@ class Handling:
         )
         if work.crowd:
             following = _slowly(following)
+        if owed := self._emitter.owed(events):
+            following = replace(following, messages=(*following.messages, *owed))
+
+        def tell() -> None:
+            self._report.decided(work.job, decision, now)
+            self._emitter.emit(events)
+
         if following.messages:
-            self._forward(work, following, lambda: self._report.decided(work.job, decision, now))
+            self._forward(work, following, tell)
             return
         # custody: the next hop answered 250 for every recipient, or is believed to have.
         work.delivery.ack()
         self._let_go(work)
-        self._report.decided(work.job, decision, now)
+        tell()
         self._end_share(work.job)
 
     def _forward(self, work: Work, following: Successors, tell: Callable[[], None]) -> None:
-        # custody: retry, notification and parked job are durable before this job is settled.
+        # custody: retry, notification, parked job and events that are owed are durable before this
+        # job is settled.
         delivery = work.delivery
         future = delivery.forward(following.messages, lasting=following.ended)
         self._track(future)
@@ -264,11 +297,11 @@ class Handling:
             delay_ms = wait_before(job.deliver_by, delay_ms, self._clock(), WAIT_STEPS_MS)
         turn = work.turn and work.turn + self._ahead()
         body = encode(msgspec.structs.replace(job, turn=turn))
+        events = self._telling.throttled(work, delay_ms, reason, self._clock())
         # custody: the job waits in its step, durably, before it is settled here.
         due = CROWD if work.crowd else DUE
-        future = work.delivery.forward(
-            [Outgoing(due, body, job.id, delay_ms=delay_ms)], lasting=False
-        )
+        later = Outgoing(due, body, job.id, delay_ms=delay_ms)
+        future = work.delivery.forward([later, *self._emitter.owed(events)], lasting=False)
         self._track(future)
         # At once: it may come again before the broker's confirm of this has been seen.
         self._held.pop(key_of(job), None)
@@ -279,6 +312,7 @@ class Handling:
             self._end_copies(work, settled=settled)
             if settled:
                 _given_back[reason]()
+                self._emitter.emit(events)
                 if work.crowd:
                     _crowd_grew()
 
@@ -295,8 +329,14 @@ class Handling:
         self._let_go(work)
 
     def _reject(self, work: Work, reason: ParkReason, detail: str = "") -> None:
-        self._track(work.delivery.reject(reason, detail))
+        self._park(work.delivery, work.job, work.partition.lane, reason, detail)
         self._let_go(work)
+
+    def _park(
+        self, delivery: Delivery, job: DeliveryJob, lane: str, reason: ParkReason, detail: str = ""
+    ) -> None:
+        events = self._telling.parked(job, lane, reason, detail, self._clock())
+        self._track(park(delivery, reason, detail, self._emitter, events))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._track(asyncio.get_running_loop().create_task(work))

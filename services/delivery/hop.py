@@ -16,6 +16,7 @@ from aiosmtplib.errors import SMTPConnectResponseError, SMTPHeloError
 from services.delivery.candidates import Candidate
 from services.delivery.client import PipelinedProtocol
 from services.delivery.socks import connect_through
+from shared.events.model import Hop, Tls
 from shared.messages.outcome import Outcome
 from shared.settings.sending import TimeoutSettings
 from shared.smtp.replies import Reply
@@ -26,8 +27,9 @@ class NextHop:
 
     `extensions` has the keywords in lower case; `name` is how the peer calls itself, likewise.
     `served` counts transactions, `better_failure` is
-    the transient failure of a better mail exchanger than `place`, if any. `before_leave` is called
-    while the connection still stands. With a `gateway` (host and port) the connection is its own.
+    the transient failure of a better mail exchanger than `place`, if any. `facts` are what is told
+    of it. `before_leave` is called while the connection still stands. With a `gateway` (host and
+    port) the connection is its own.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class NextHop:
         self.name = ""
         self.served = 0
         self.better_failure: Outcome | None = None
+        self.facts: Hop | None = None
         self._hostname = hostname
         self._timeouts = timeouts
         self._before_leave = before_leave
@@ -111,6 +114,11 @@ class NextHop:
         await self.link.start_tls(context, self.place.host, timeout=seconds)
         await self.greet()
 
+    def note_facts(self) -> None:
+        """Keep what is told of the connection, which stands by now."""
+        place = self.place
+        self.facts = Hop(place.host, place.address, place.port, _tls_of(self.ssl_object))
+
     @property
     def ssl_object(self) -> ssl.SSLObject | None:
         """What tells about TLS, None in clear text."""
@@ -138,6 +146,14 @@ class NextHop:
 
 def _parts(reply: Reply) -> tuple[int, str]:
     return reply.code, f"{reply.enhanced} {reply.text}" if reply.enhanced else reply.text
+
+
+def _tls_of(found: ssl.SSLObject | None) -> Tls | None:
+    cipher = found.cipher() if found is not None else None
+    if found is None or cipher is None:
+        return None
+    # Not the version in `cipher`: that is the one in which the cipher was defined.
+    return Tls(found.version() or "", cipher[0], bool(found.session_reused))
 
 
 def name(reply: Reply) -> str:

@@ -94,6 +94,7 @@ class Line:
         owner, hop = self._tools.owner, self._hop
         try:
             hop.served += 1
+            work.hop = hop.facts
             told = job.dsn is not None and "dsn" in hop.extensions
             outcomes = (Delivered(reply, told),) * len(job.recipients)
             if job is work.job and job.dsn is None:
@@ -183,7 +184,7 @@ class Line:
         held = self.connection.item
         if isinstance(held, Work):
             # It was opened for this job, and lost before its time came: a new one decides.
-            held.walk = Walk(not_after=held.walk.not_after)
+            held.walk = Walk(not_after=held.walk.not_after, began=held.walk.began)
 
     async def _attempt(
         self,
@@ -210,6 +211,7 @@ class Line:
                     now = tools.clock()
                     result = await transact(link, offered, job, content, tools.timeouts, now=now)
                 hop.served += 1
+                work.hop = hop.facts
                 usable = self._absorb(hop, work, result)
         except BaseException:
             tools.owner.broken(work)
@@ -249,6 +251,7 @@ class Line:
         if not work.walk.not_after:
             loop = asyncio.get_running_loop()
             work.walk.not_after = loop.time() + self._tools.timeouts.attempt
+            work.walk.began = time.monotonic()
 
 
 def _promised(outcome: Outcome | None, told: bool, timed: bool) -> Outcome | None:

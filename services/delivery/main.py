@@ -25,6 +25,7 @@ from shared.content.interface import ContentStore
 from shared.content.store import open_store
 from shared.dns.interface import Resolver
 from shared.dns.resolver import DnspythonResolver
+from shared.events.emitter import Emitter
 from shared.open_files import allow_connections
 from shared.plan.lanes import lane_names
 from shared.plan.providers import provider_names
@@ -49,7 +50,8 @@ class DeliveryService:
         delivery, providers = settings.delivery, provider_names(settings.providers)
         self._most = delivery.max_connections
         self._placing = Placing(settings, lanes)
-        self._handling = Handling(settings, store, self._placing)
+        self._emitter = Emitter(settings.events, broker.events)
+        self._handling = Handling(settings, store, self._placing, emitter=self._emitter)
         timeouts = Limits(Times.of(delivery.timeouts))
         opener = Opener(settings, resolver, random.SystemRandom())
         self._pool = Pool(
@@ -83,6 +85,7 @@ class DeliveryService:
     async def start(self) -> None:
         """Join those that serve the same lanes."""
         allow_connections(self._most)
+        self._emitter.start()
         self._ownership.start()
         self._gauges.start()
         self._usefulness.start()
@@ -107,6 +110,7 @@ class DeliveryService:
         await self._pool.ended()
         await self._handling.settled()
         await self._ownership.stop()
+        await self._emitter.stop()
         self._gauges.stop()
 
 

@@ -139,6 +139,7 @@ class Opener:
             raise
         if not self._settings.chunking:
             hop.extensions.pop("chunking", None)
+        hop.note_facts()
         return hop
 
     async def _secure(self, hop: NextHop) -> None:

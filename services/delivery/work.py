@@ -13,6 +13,7 @@ from services.delivery.candidates import Candidate
 from services.delivery.decisions import Waiting
 from services.delivery.holding import Partition
 from shared.broker.interface import Delivery
+from shared.events.model import Hop
 from shared.messages.model import Content, DeliveryJob, MessageClass
 from shared.messages.outcome import Deferred, Delivered, Outcome
 
@@ -28,8 +29,9 @@ class Walk:
 
     `failures` has the preference of each host that failed as a whole, and how. `spoken` tells
     whether a transaction was begun with any of them. No step of the attempt is begun or waited
-    for beyond `not_after`, in the loop's time; 0 until the first step. `may_connect` is asked
-    before each connection.
+    for beyond `not_after`, in the loop's time, which stands still for a turn; `began` is when the
+    first began, in monotonic seconds. Both are 0 until then. `may_connect` is asked before each
+    connection.
     """
 
     places: deque[Candidate] | None = None
@@ -37,6 +39,7 @@ class Walk:
     tried: set[Candidate] = field(default_factory=set)
     spoken: bool = False
     not_after: float = 0.0
+    began: float = 0.0
     may_connect: Callable[[], bool] = always
 
     def better_failure(self, preference: int) -> Outcome | None:
@@ -51,10 +54,10 @@ class Work(Waiting):
     """`content` is None until a large content was fetched. `delivery` is settled exactly once.
 
     `copies` are deliveries of the same attempt that came meanwhile; they end with it. `turn` is
-    in the loop's time.
+    in the loop's time. `hop` is the next hop that was spoken to last.
     """
 
-    __slots__ = ("_decided", "content", "copies", "delivery", "job", "walk")
+    __slots__ = ("_decided", "content", "copies", "delivery", "hop", "job", "walk")
 
     def __init__(
         self, job: DeliveryJob, delivery: Delivery, content: bytes | None, partition: Partition
@@ -70,6 +73,7 @@ class Work(Waiting):
         self.content = content
         self.copies: list[Delivery] = []
         self.walk = Walk()
+        self.hop: Hop | None = None
         self._decided: dict[int, Outcome] = {}
 
     @property

@@ -21,9 +21,12 @@ from services.ingress.dialogue import Dialogue
 from services.ingress.hygiene import Submission, prepare
 from services.ingress.transaction import Transaction
 from shared import metrics
-from shared.broker.interface import Broker, Outgoing, Refused, Unroutable
+from shared.broker.interface import Broker, Outgoing, Refused, Unavailable, Unroutable
 from shared.broker.topology import ACCEPTED
 from shared.content.interface import ContentStore, ContentUnavailable, blob_name
+from shared.events.emitter import Emitter, silent
+from shared.events.make import of_mail
+from shared.events.model import MailEvent
 from shared.logs import clip, get_logger, log_event
 from shared.mail.notify import merged
 from shared.mail.text import folded, has_long_line
@@ -71,12 +74,15 @@ class Acceptance:
         inline_max_bytes: int,
         clock: Callable[[], float] = time.time,
         entropy: Callable[[int], bytes] = os.urandom,
+        *,
+        emitter: Emitter | None = None,
     ) -> None:
         self._broker = broker
         self._store = store
         self._inline_max_bytes = inline_max_bytes
         self._clock = clock
         self._entropy = entropy
+        self._emitter = emitter or silent()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending = 0
         self._idle = asyncio.Event()
@@ -139,26 +145,39 @@ class Acceptance:
             else Content(len(content), memoryview(content))
         )
         mail = _mail(identity, now, dialogue, transaction, inspected=inspected, stored=stored)
+        events = of_mail(mail, dialogue.tls) if self._emitter.concerns(mail.tenant) else ()
         if large:
-            self._start(self._store_and_publish(mail, content, answer))
+            self._start(self._store_and_publish(mail, events, content, answer))
         else:
-            self._publish(mail, answer)
+            self._publish(mail, events, answer)
         return None
 
-    async def _store_and_publish(self, mail: AcceptedMail, content: bytes, answer: Answer) -> None:
+    async def _store_and_publish(
+        self, mail: AcceptedMail, events: Sequence[MailEvent], content: bytes, answer: Answer
+    ) -> None:
         try:
             async with asyncio.timeout(STORE_TIMEOUT):
                 # custody: the content is durable before a message names it.
                 await self._store.put(mail.content.blob, content)
-            self._publish(mail, answer)
+            self._publish(mail, events, answer)
         except Exception as error:
             self._failed(mail.id, answer, error)
 
-    def _publish(self, mail: AcceptedMail, answer: Answer) -> None:
+    def _publish(self, mail: AcceptedMail, events: Sequence[MailEvent], answer: Answer) -> None:
         confirm = self._broker.publish(Outgoing(ACCEPTED, encode(mail), mail.id))
-        confirm.add_done_callback(partial(self._confirmed, mail, answer))
+        if owed := self._emitter.owed(events):
+            # custody: events that are owed are durable, too, before 250 is said.
+            others = [self._broker.publish(event) for event in owed]
+            confirm = asyncio.ensure_future(_together(confirm, others))
+        confirm.add_done_callback(partial(self._confirmed, mail, events, answer))
 
-    def _confirmed(self, mail: AcceptedMail, answer: Answer, confirm: asyncio.Future[None]) -> None:
+    def _confirmed(
+        self,
+        mail: AcceptedMail,
+        events: Sequence[MailEvent],
+        answer: Answer,
+        confirm: asyncio.Future[None],
+    ) -> None:
         error = asyncio.CancelledError() if confirm.cancelled() else confirm.exception()
         if error is not None:
             self._forget_content(mail, error)
@@ -168,6 +187,8 @@ class Acceptance:
         _count_octets(mail.content.size)
         recipients = tuple([recipient.address for recipient in mail.recipients])
         log_event(Event("accepted", mail.accepted_at, mail.id, recipients=recipients))
+        if events:
+            self._emitter.emit(events)
         # custody: the broker has the mail, for every recipient, in one durable message.
         self._end(answer, queued(mail.id))
 
@@ -197,6 +218,19 @@ class Acceptance:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _together(mail: asyncio.Future[None], events: Sequence[asyncio.Future[None]]) -> None:
+    """Ends when all are stored. Raises what the publish of the mail raised, and `Unavailable`.
+
+    The latter where only an event is missing: then the mail is perhaps there, and names its blob.
+    """
+    outcomes = await asyncio.gather(mail, *events, return_exceptions=True)
+    if isinstance(outcomes[0], BaseException):
+        raise outcomes[0]
+    for error in outcomes[1:]:
+        if isinstance(error, BaseException):
+            raise Unavailable(f"an event was not stored: {error!r}")
 
 
 def _unfit(inspected: Inspected, transaction: Transaction) -> ServerReply | None:

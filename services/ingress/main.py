@@ -23,6 +23,7 @@ from services.ingress.tls import server_context
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
 from shared.content.store import open_store
+from shared.events.emitter import Emitter
 from shared.file_watch import FileWatch
 from shared.open_files import allow_connections
 from shared.settings.accepting import IngressSettings, OauthSettings
@@ -55,7 +56,9 @@ class Ingress:
         self._settings = settings
         self.addresses: list[tuple[str, int]] = []
         self._sessions = Sessions(*_session_limits(ingress))
-        self._acceptance = Acceptance(broker, store, settings.content_store.inline_max_bytes)
+        self._emitter = Emitter(settings.events, broker.events)
+        most = settings.content_store.inline_max_bytes
+        self._acceptance = Acceptance(broker, store, most, emitter=self._emitter)
         self._authentication = None
         self._watches: list[FileWatch] = []
         if path := ingress.credentials_file:
@@ -100,6 +103,7 @@ class Ingress:
         ingress = self._settings.ingress
         sockets = bind_all(ingress.listeners, shared=ingress.share_ports)
         allow_connections(self._settings.ingress.max_connections)
+        self._emitter.start()
         self._sessions.start()
         self._overload.start()
         for watch in self._watches:
@@ -132,6 +136,7 @@ class Ingress:
             await watch.stop()
         await self._sessions.drain(PATIENCE * self._settings.shutdown_grace / 1000)
         await self._acceptance.wait_idle()
+        await self._emitter.stop()
         self._sessions.stop()
         self._overload.stop()
         if self._authentication is not None:

@@ -18,6 +18,7 @@ from services.router.left_over import LeftOvers
 from services.router.routing import MALFORMED, TOO_LATE, Way, domain_of, given_up
 from services.router.splitting import Split, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
+from services.router.telling import parked
 from services.router.ways import Ways
 from shared.broker.interface import Broker, Consumer, Delivery, ParkReason
 from shared.broker.pacing import Pace
@@ -26,6 +27,8 @@ from shared.broker.topology import ACCEPTED, CROWD, DUE
 from shared.content.interface import ContentMissing, ContentStore, ContentUnavailable
 from shared.dns.answers import MxAnswer
 from shared.dns.interface import Resolver
+from shared.events.emitter import Emitter
+from shared.events.parking import park
 from shared.logs import clip, get_logger
 from shared.mail.dsn import FULL_LIMIT
 from shared.messages.codec import CodecError, decode
@@ -75,7 +78,11 @@ class Router:
         self._store = store
         lanes = LanePlan(settings.lanes, LimitTable(settings.limits))
         self._ways = Ways(settings, lanes)
-        self._successors = Successors(SuccessorSettings.of(settings), lanes, clock)
+        self._clock = clock
+        self._emitter = emitter = Emitter(settings.events, broker.events)
+        self._successors = Successors(
+            SuccessorSettings.of(settings), lanes, clock, emitter.concerns
+        )
         self._left_overs = LeftOvers(broker, settings.router.prefetch, look)
         self._accepted = Foremost(self.handle)
         self._later = {
@@ -87,6 +94,7 @@ class Router:
 
     async def start(self) -> None:
         """Begin to consume."""
+        self._emitter.start()
         consume, prefetch = self._broker.consume, self._settings.router.prefetch
         self._consumers.append(consume(ACCEPTED, prefetch, self._accepted.handle))
         for queue, portions in self._later.items():
@@ -113,6 +121,7 @@ class Router:
         await self._held.none()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self._emitter.stop()
 
     def handle(self, delivery: Delivery) -> None:
         """Route one message. What cannot be read is parked."""
@@ -191,7 +200,7 @@ class Router:
         try:
             content = await self._store.get(parent.content.blob)
         except ContentMissing:
-            self._reject(delivery, ParkReason.CONTENT_MISSING, parent.content.blob)
+            self._reject(delivery, ParkReason.CONTENT_MISSING, parent.content.blob, parent)
         except ContentUnavailable as error:
             get_logger().warning("content store", mail_id=parent.mail_id, error=str(error))
             self._forward(delivery, parent, self._successors.wait_for_store(parent))
@@ -205,8 +214,10 @@ class Router:
         self._forward(delivery, parent, plan)
 
     def _forward(self, delivery: Delivery, parent: DeliveryJob, plan: Plan) -> None:
-        # custody: jobs, notification and parked copies are durable before the message is settled.
-        forwarded = delivery.forward(plan.messages, lasting=plan.ended)
+        # custody: jobs, notification, parked copies and events that are owed are durable before
+        # the message is settled.
+        messages = [*plan.messages, *self._emitter.owed(plan.told)] if plan.told else plan.messages
+        forwarded = delivery.forward(messages, lasting=plan.ended)
         forwarded.add_done_callback(partial(self._forwarded, parent, plan))
 
     def _forwarded(self, parent: DeliveryJob, plan: Plan, future: asyncio.Future[None]) -> None:
@@ -214,6 +225,8 @@ class Router:
         if future.cancelled() or future.exception() is not None:
             return  # the broker delivers the message again, and the same ids are made of it
         plan.report()
+        if plan.told:
+            self._emitter.emit(plan.told)
         if plan.ended and parent.content.blob:
             self._keep(asyncio.ensure_future(self._end_share(parent)))
 
@@ -223,8 +236,14 @@ class Router:
         except ContentUnavailable as error:
             get_logger().warning("a blob was left behind", mail_id=job.mail_id, error=str(error))
 
-    def _reject(self, delivery: Delivery, reason: ParkReason, detail: str) -> None:
-        delivery.reject(reason, clip(detail)).add_done_callback(self._rejected)
+    def _reject(
+        self, delivery: Delivery, reason: ParkReason, detail: str, job: DeliveryJob | None = None
+    ) -> None:
+        detail, told = clip(detail), []
+        if job is not None and self._emitter.concerns(job.tenant):
+            told = parked(job, reason, detail, self._clock())
+        moved = park(delivery, reason, detail, self._emitter, told)
+        moved.add_done_callback(self._rejected)
 
     def _rejected(self, future: asyncio.Future[None]) -> None:
         self._held.end()

@@ -14,17 +14,18 @@ import msgspec
 
 from services.router.routing import Undeliverable
 from services.router.splitting import Failure, Split, tell_of_delays
+from services.router.telling import deferred, dsn_id, nobody, told_of
 from shared import metrics
 from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
 from shared.broker.topology import ACCEPTED, DUE, PARKED, WAIT_STEPS_MS
+from shared.events.model import MailEvent
 from shared.logs import clip, log_event
 from shared.mail.deadline import is_overdue, wait_before
 from shared.mail.dsn import Action, Report, ReportedMail, notification
 from shared.mail.notify import wants
 from shared.mail.schedule import is_expired, next_delay_ms
 from shared.messages.codec import encode
-from shared.messages.ids import job_id
 from shared.messages.model import DeliveryJob, Event, Recipient
 from shared.plan.lanes import LanePlan
 from shared.plan.providers import provider_names
@@ -66,7 +67,7 @@ class SuccessorSettings:
 
 @dataclass(slots=True)
 class Plan:
-    """What to publish, and what to count and log once it is durable.
+    """What to publish, and what to count, log and tell once it is durable.
 
     `ended` tells that nothing published holds the mail's blob any more.
     """
@@ -75,6 +76,7 @@ class Plan:
     routed: int = 0
     counts: list[Callable[[], None]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    told: list[MailEvent] = field(default_factory=list)
     ended: bool = False
 
     def report(self) -> None:
@@ -88,14 +90,22 @@ class Plan:
 
 
 class Successors:
-    """Makes plans. `lanes` tells where jobs belong; `clock` gives epoch seconds."""
+    """Makes plans. `lanes` tells where jobs belong; `clock` gives epoch seconds.
+
+    `concerns` tells of whose mail events are wanted.
+    """
 
     def __init__(
-        self, settings: SuccessorSettings, lanes: LanePlan, clock: Callable[[], float]
+        self,
+        settings: SuccessorSettings,
+        lanes: LanePlan,
+        clock: Callable[[], float],
+        concerns: Callable[[str], bool] = nobody,
     ) -> None:
         self.lanes = lanes
         self._settings = settings
         self._clock = clock
+        self._concerns = concerns
 
     def is_late(self, parent: DeliveryJob) -> bool:
         """Whether what cannot be routed now will not be tried again."""
@@ -128,6 +138,8 @@ class Successors:
             self._notify(plan, parent, parts, content, now)
         for recipient, failure in parts.failures:
             self._give_up(plan, parent, recipient, failure, now)
+        if self._concerns(parent.tenant):
+            plan.told += told_of(parent, parts, self.lanes, now)
         plan.ended = not (parts.jobs or parts.postponed or parts.parked)
         return plan
 
@@ -160,6 +172,8 @@ class Successors:
         plan.messages.append(Outgoing(DUE, encode(job), job.id, delay_ms=delay))
         plan.counts.append(metrics.retries.labels(format_duration(delay), reason).inc)
         plan.events.append(_event("deferred", job, job.recipients, reply, now))
+        if self._concerns(job.tenant):
+            plan.told += deferred(job, str(reply), reason, delay, now)
 
     def _notify(
         self, plan: Plan, parent: DeliveryJob, parts: Split, content: bytes, now: float
@@ -174,8 +188,7 @@ class Successors:
         if not reports:
             return
         dsn = notification(
-            # Delivery may notify of the same attempt of the same job: never under the same id.
-            dsn_id=job_id(parent.id, "dsn of the router", parent.attempt),
+            dsn_id=dsn_id(parent),
             now=now,
             hostname=self._settings.hostname,
             mail=ReportedMail.of(parent, content),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from shared.broker.interface import Broker
-from shared.broker.topology import Topology, build_topology, entrance
+from shared.broker.interface import Broker, EventLine
+from shared.broker.topology import Topology, build_topology, entrance, outlook
 from shared.settings.model import Settings
 
 
@@ -16,7 +16,22 @@ def connect_broker(settings: Settings, name: str, lanes: Collection[str] | None 
     Only the queues that the service needs are declared, for declaring takes time: of lanes those
     of `lanes` (None: of all), and for ingress none.
     """
-    topology = entrance() if name == "ingress" else _topology(settings, lanes)
+    guaranteed = bool(settings.events.guaranteed)
+    topology = entrance(events=guaranteed) if name == "ingress" else _topology(settings, lanes)
+    return _connect(settings, topology, name)
+
+
+def connect_reader(settings: Settings, name: str) -> Broker:
+    """A broker for who reads guaranteed events, not started yet."""
+    return _connect(settings, outlook(), name)
+
+
+def connect_events(settings: Settings, name: str) -> EventLine:
+    """What is told of the mail, without the queues."""
+    return _connect(settings, Topology(()), name).events
+
+
+def _connect(settings: Settings, topology: Topology, name: str) -> Broker:
     url = urlsplit(settings.broker.url)
     if url.scheme == "embedded":
         from shared.broker.embedded.broker import EmbeddedBroker  # noqa: PLC0415 - only one is used
@@ -31,4 +46,5 @@ def _topology(settings: Settings, lanes: Collection[str] | None) -> Topology:
     partitions = {
         lane.name: lane.partitions for lane in settings.lanes if lanes is None or lane.name in lanes
     }
-    return build_topology(settings.delivery.retry_schedule, partitions)
+    guaranteed = bool(settings.events.guaranteed)
+    return build_topology(settings.delivery.retry_schedule, partitions, events=guaranteed)

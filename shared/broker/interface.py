@@ -128,8 +128,53 @@ class Listener(Protocol):
         """No further call of the handler will come."""
 
 
+Told = tuple[str, bytes]
+"""A routing key and a body (see `EventLine`)."""
+Follow = Callable[[bytes], None]
+"""Called on the loop with each body. One that is not done with is given again, where it can be."""
+
+
+class EventLine(Protocol):
+    """What is told to whoever follows, without promise, and beside the mail.
+
+    Nothing here waits, and nothing is owed: what cannot be told now is not told.
+    """
+
+    @property
+    def followed(self) -> bool:
+        """Whether somebody of ours has followed lately; asking begins to find out."""
+
+    @property
+    def hearing(self) -> bool:
+        """Whether what is told would reach those who follow here."""
+
+    def scatter(self, told: Sequence[Told]) -> bool:
+        """Tell all of it, in this order; False: nothing of it, since there is no way now.
+
+        Each body has at most `LONGEST_BODY` octets.
+        """
+
+    def follow(self, patterns: Sequence[str], handler: Follow, *, name: str = "") -> Listener:
+        """Call `handler` with each body whose routing key one of `patterns` matches.
+
+        Under a `name` what is told while its follower is away waits for it, in bounds, where the
+        broker can keep it (not the embedded one).
+        """
+
+    async def close(self) -> None:
+        """Tell what is under way, and call no handler again."""
+
+
+LONGEST_BODY = 65_536
+"""Octets that `EventLine.scatter` tells in one piece."""
+
+
 class Broker(Protocol):
     """Queues that keep what they confirmed."""
+
+    @property
+    def events(self) -> EventLine:
+        """What is told of the mail, to whoever follows."""
 
     @property
     def usable(self) -> bool:

@@ -26,6 +26,13 @@ CROWD = "postroad.due.crowd"
 PARKED = "postroad.parked"
 """Messages nobody could handle, with the reason; a person decides."""
 
+GUARANTEED_EVENTS = "postroad.events.guaranteed"
+"""Events of tenants who asked that none be lost, for whoever reads them."""
+
+EVENTS = "postroad.events"
+"""The topic exchange on which all other events are told, without promise."""
+FOLLOWERS = "postroad.events.followers"
+"""The fanout exchange on which those who follow events say that they do."""
 MEMBERS = "postroad.members"
 """The fanout exchange on which delivery workers tell each other that they live."""
 WAIT_STEPS_MS = (1_000, 5_000, 30_000, 120_000, 600_000)
@@ -124,19 +131,31 @@ def _step(delay_ms: int, due: str) -> Queue:
     return Queue(retry_queue(delay_ms, due), dead_letter_to=due, delay_ms=delay_ms)
 
 
-def entrance() -> Topology:
+def entrance(*, events: bool = False) -> Topology:
     """What ingress needs: where accepted mail goes, and where that is parked."""
-    return Topology((Queue(PARKED), _working(ACCEPTED)))
+    return Topology((Queue(PARKED), _working(ACCEPTED), *_guaranteed(events)))
+
+
+def outlook() -> Topology:
+    """What a reader of guaranteed events needs."""
+    return Topology(_guaranteed(True))
+
+
+def _guaranteed(wanted: bool) -> tuple[Queue, ...]:
+    return (Queue(GUARANTEED_EVENTS),) if wanted else ()
 
 
 def build_topology(
     retry_delays_ms: Iterable[int],
     lanes: Mapping[str, int] | None = None,
     classes: Iterable[str] = ("transactional", "bulk"),
+    *,
+    events: bool = False,
 ) -> Topology:
     """The table for one configuration; equal delays share one step.
 
-    `lanes` has the number of partitions of each lane that matters to this process.
+    `lanes` has the number of partitions of each lane that matters to this process; `events`
+    whether there are tenants with guaranteed events.
     """
     delays = dict.fromkeys((*retry_delays_ms, *WAIT_STEPS_MS))
     steps = tuple(_step(delay, due) for due in (DUE, CROWD) for delay in delays)
@@ -149,7 +168,7 @@ def build_topology(
         for again in (False, True)
     )
     working = (_working(name) for name in (ACCEPTED, DUE, CROWD))
-    return Topology((Queue(PARKED), *working, *partitions, *steps))
+    return Topology((Queue(PARKED), *working, *partitions, *steps, *_guaranteed(events)))
 
 
 def amqp_arguments(queue: Queue) -> Mapping[str, Any]:

@@ -35,6 +35,7 @@ from shared.settings.shaping import (
     ProviderSettings,
     check_lanes,
 )
+from shared.settings.telling import EventSettings
 from shared.settings.units import Duration, parse_duration_ms
 
 
@@ -301,6 +302,9 @@ class Settings(Section):
     admin: AdminSettings = Field(default_factory=AdminSettings, description="Metrics and health.")
     metrics: MetricsSettings = Field(
         default_factory=MetricsSettings, description="What is counted."
+    )
+    events: EventSettings = Field(
+        default_factory=EventSettings, description="What is told of each mail."
     )
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="Logs.")
     shutdown_grace: Duration = Field(

@@ -27,6 +27,7 @@ from tests.support.rabbitmq import RabbitMqMissing, RabbitNode, skip_or_fail
 
 EMPTY = {
     "rabbitmq_": "needs RabbitMQ: see the test of its exporter",
+    "postroad_guaranteed_events_waiting": "no tenant has guaranteed events",
 }
 """Parts of expressions that give no answer here."""
 ZERO = {
@@ -42,6 +43,8 @@ ZERO = {
     "postroad_jwks_reloads_total": "there are no issuers of tokens",
     "postroad_dropped_log_lines_total": "the disk took every line",
     "postroad_ignored_heartbeats_total": "all workers are of one version",
+    "postroad_events_total": "nobody follows",
+    "postroad_dropped_events_total": "nobody follows",
 }
 """Parts of expressions that are 0 all the time, or may be."""
 

@@ -36,10 +36,11 @@ from shared.settings.model import (
     Settings,
 )
 from shared.settings.shaping import LaneSettings, LimitsSettings, SiteLimits
+from shared.settings.telling import EventSettings
 from shared.smtp.replies import Reply
 from tests.support.memory_broker import MemoryBroker
 
-TOPOLOGY = build_topology([1000], {"default": 1})
+TOPOLOGY = build_topology([1000], {"default": 1}, events=True)
 ONE_PARTITION = (LaneSettings(name="default", partitions=1),)
 LANE = lane_queue("default", 0, "transactional")
 TEXT = b"Subject: x\r\n\r\n.dot\r\n..two\r\nbody\r\n"
@@ -98,6 +99,7 @@ async def rig(
     limits = {key: keys.pop(key) for key in tuple(keys) if key in SiteLimits.model_fields}
     domains = keys.pop("domains", ())
     settings = Settings(
+        events=EventSettings.model_validate(keys.pop("events", {})),
         metrics=MetricsSettings(domains=domains),
         content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
         delivery=DeliverySettings.model_validate(

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from services.events.store import StoredEvents
 from services.run import INGRESS_STEP
 from tests.support.pipeline import eventually, free_port, http_get
+from tests.support.smtp_client import SmtpClient
 
 TIMEOUT = 60.0
 
@@ -76,6 +78,36 @@ async def test_run_starts_all_three_under_var_and_sigterm_ends_them_well(tmp_pat
         assert (tmp_path / "var" / "broker").is_dir()
         running.process.send_signal(signal.SIGTERM)
         assert await running.end() == 0, (tmp_path / "log").read_text()
+
+
+@pytest.mark.slow
+async def test_run_keeps_events_of_mail_until_the_last_is_told(tmp_path: Path) -> None:
+    port, store = free_port(), tmp_path / "events.sqlite3"
+    listener = {"address": "127.0.0.1", "port": port, "tls": "none", "auth": "none"}
+    settings = {
+        "ingress": {"listeners": [{**listener, "relay_networks": ["127.0.0.0/8"]}]},
+        "router": {"routes": [{"domains": ["*"], "hosts": ["127.0.0.1:9"]}]},
+        "events": {"store": {"path": str(store)}, "publish": "always"},
+    }
+    async with run(tmp_path, settings=settings) as running:
+        await running.wait_ready()
+        await eventually(lambda: _exists(store), "the store is there", TIMEOUT)
+        async with SmtpClient(port) as client:
+            answer = await client.send("a@a.test", ["b@b.test"], b"Subject: x\r\n\r\n")
+        mail_id = answer.text.rpartition(" ")[2]
+        await eventually(lambda: _kept(store, mail_id), "the store has all of it", TIMEOUT)
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.end() == 0, (tmp_path / "log").read_text()
+
+
+async def _exists(path: Path) -> bool:
+    return path.is_file()
+
+
+async def _kept(store: Path, mail_id: str) -> bool:
+    with StoredEvents(store) as stored:
+        kinds = [event.event for event in stored.story(mail_id)]
+    return kinds == ["accepted", "routed", "attempted", "deferred"]
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from shared.broker.interface import (
     Broker,
     Consumer,
     Delivery,
+    EventLine,
     Handler,
     Listener,
     Outgoing,
@@ -79,6 +80,10 @@ class KillingBroker:
     def __init__(self, inner: Broker, executioner: Executioner) -> None:
         self._inner = inner
         self._executioner = executioner
+
+    @property
+    def events(self) -> EventLine:
+        return self._inner.events
 
     @property
     def usable(self) -> bool:

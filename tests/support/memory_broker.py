@@ -31,6 +31,7 @@ from shared.broker.interface import (
 )
 from shared.broker.parking import parking_headers
 from shared.broker.topology import DELIVERY_LIMIT, PARKED, Topology, build_topology
+from tests.support.memory_events import MemoryEvents, MemoryListener
 
 
 @dataclass(slots=True)
@@ -129,23 +130,6 @@ class MemoryConsumer:
         self._broker.left(self)
 
 
-class MemoryListener:
-    """See `shared.broker.interface.Listener`."""
-
-    def __init__(self, handler: Callable[[bytes], None], listeners: list[MemoryListener]) -> None:
-        self._handler = handler
-        self._listeners = listeners
-        listeners.append(self)
-
-    def hear(self, body: bytes) -> None:
-        if self in self._listeners:
-            self._handler(body)
-
-    async def stop(self) -> None:
-        if self in self._listeners:
-            self._listeners.remove(self)
-
-
 @dataclass(slots=True)
 class Shared:
     """What all brokers beside each other have in common."""
@@ -177,6 +161,7 @@ class MemoryBroker:
         self._shared = shared or Shared()
         self._shared.lanes |= self.topology.lanes()
         self.published = self._shared.published
+        self.events = MemoryEvents()
         self._trouble: PublishError | None = None
         self._queues = self._shared.queues
         self._delayed = self._shared.delayed

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from services.run import DELIVERY_PORT, local_places, plan_children, run_ingress
+from services.run import (
+    DELIVERY_PORT,
+    local_places,
+    plan_children,
+    run_ingress,
+    settings_here,
+)
 from services.supervisor import LONGEST_BACKOFF, backoff
 from shared.settings.load import ConfigError, load_settings
 
@@ -33,6 +39,25 @@ def test_children_stop_in_the_direction_in_which_mail_flows() -> None:
     children = plan_children(load_settings(None), None, 1, {})
     assert [child.name for child in children] == ["ingress", "router", "delivery"]
     assert [child.command[-1] for child in children] == ["ingress", "router", "delivery"]
+
+
+def test_a_store_of_events_is_kept_where_it_is_configured_and_stops_last(tmp_path: Path) -> None:
+    config = tmp_path / "postroad.yaml"
+    config.write_text("events: {store: {path: /srv/events.sqlite3}}\n")
+    children = plan_children(load_settings(config), config, 1, {})
+    assert [child.name for child in children] == ["ingress", "router", "delivery", "event-store"]
+    assert children[-1].command[-3:] == ("event-store", "--config", str(config))
+
+
+def test_commands_find_the_queues_that_run_has_put_under_var(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings_here(None).broker.url.startswith("amqp://")
+    (tmp_path / "var" / "broker").mkdir(parents=True)
+    assert settings_here(None).broker.url == f"embedded://{tmp_path}/var/broker"
+    monkeypatch.setenv("POSTROAD_BROKER__URL", "amqp://h//")
+    assert settings_here(None).broker.url == "amqp://h//"
 
 
 def test_further_delivery_workers_have_ports_of_their_own() -> None:

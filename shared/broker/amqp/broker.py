@@ -23,6 +23,7 @@ from shared.broker.amqp.consumer import AmqpConsumer
 from shared.broker.amqp.consuming import Consuming
 from shared.broker.amqp.declaring import Declaration, count, left_over
 from shared.broker.amqp.delivery import AmqpDelivery
+from shared.broker.amqp.events import AmqpEvents
 from shared.broker.amqp.link import Link
 from shared.broker.amqp.members import Line
 from shared.broker.amqp.publishing import Publish, Publishing, Results
@@ -73,6 +74,7 @@ class AmqpBroker:
         self._name = name
         self._declaration = Declaration(topology)
         self._line = Line(self._options("members"))
+        self.events = AmqpEvents(self._options("events"))
         self._closing = False
         self._publishing: Link[Publish] | None = None
         self._consuming: Link[Command] | None = None
@@ -249,6 +251,7 @@ class AmqpBroker:
             if link is not None:
                 await link.stop(CLOSE_SECONDS)
         await self._line.close(CLOSE_SECONDS)
+        await self.events.close(CLOSE_SECONDS)
         # What the threads said last is in the loop's queue now.
         await asyncio.sleep(0)
 

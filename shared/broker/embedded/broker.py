@@ -22,6 +22,7 @@ from pathlib import Path
 from shared import metrics
 from shared.broker.embedded.consumer import EmbeddedConsumer
 from shared.broker.embedded.engine import Engine
+from shared.broker.embedded.events import SocketEvents
 from shared.broker.embedded.members import Members
 from shared.broker.embedded.records import (
     Batch,
@@ -73,6 +74,7 @@ class EmbeddedBroker:
         self._topology = topology
         self._names = topology.names()
         self._members = Members(self._directory / "members")
+        self.events = SocketEvents(self._directory / "events")
         self._clock = clock
         self._writer: Writer | None = None
         self._closing = False
@@ -213,6 +215,7 @@ class EmbeddedBroker:
         if self._closing:
             return
         self._members.close()
+        await self.events.close()
         await asyncio.gather(*(consumer.stop() for consumer in tuple(self._consumers.values())))
         self._closing = True
         if self._writer is None:

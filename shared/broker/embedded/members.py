@@ -50,25 +50,41 @@ class Members:
         """Whether somebody listens here."""
         return self._receiver is not None
 
-    def announce(self, body: bytes) -> None:
-        """Send to every socket there is. Raises ValueError above `LONGEST_BYTES`."""
+    @property
+    def heard(self) -> bool:
+        """Whether somebody listens anywhere, as far as names of sockets tell."""
+        try:
+            with os.scandir(self._directory) as entries:
+                return next(entries, None) is not None
+        except FileNotFoundError:
+            return False
+
+    def announce(self, body: bytes) -> int:
+        """Send to every socket there is; returns how many missed it.
+
+        Raises ValueError above `LONGEST_BYTES`.
+        """
         if len(body) > LONGEST_BYTES:
             raise ValueError(f"an announcement of {len(body)} octets is too long")
         if self._sender is None:
             self._open()
             self._sender = _datagram_socket()
-        for path in self._directory.iterdir():
-            self._send(self._sender, body, path.name)
+        sender = self._sender
+        return sum([self._send(sender, body, path.name) for path in self._directory.iterdir()])
 
-    def _send(self, sender: socket.socket, body: bytes, name: str) -> None:
+    def _send(self, sender: socket.socket, body: bytes, name: str) -> bool:
+        """Whether a listener that lives misses it."""
         try:
             sender.sendto(body, self._path(name))
         except ConnectionRefusedError:
             # Its process is dead: a socket that lives accepts from the moment it has a name.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._folder)
+        except FileNotFoundError:
+            pass  # gone by now
         except OSError:
-            return  # gone by now, or full: it misses one
+            return True
+        return False
 
     def listen(self, handler: Callable[[bytes], None]) -> SocketListener:
         """Call `handler` for each announcement from now on. Raises OSError."""
