@@ -117,7 +117,7 @@ def _chart(values: Mapping[str, Any]) -> Schema:
     schema = _object(values, "")
     parts = schema["properties"]
     pods = parts["pods"]["properties"]
-    for component in ("ingress", "router", "delivery"):
+    for component in ("ingress", "router", "delivery", "eventStore"):
         parts[component]["properties"] = _merged(pods, parts[component]["properties"])
     parts["config"] = _section(Settings)
     parts["lanes"] = {"type": "array", "items": _lane(parts["delivery"])}

@@ -57,9 +57,14 @@ def deployed(found: Rendered) -> list[Pod]:
     return [_pod(each, each["spec"]["template"]) for each in found.every("Deployment")]
 
 
+def kept(found: Rendered) -> list[Pod]:
+    """The pods of all StatefulSets."""
+    return [_pod(each, each["spec"]["template"]) for each in found.every("StatefulSet")]
+
+
 def every_pod(found: Rendered) -> list[Pod]:
-    """Those, and the pods of `helm test`."""
-    return [*deployed(found), *(_pod(each, each) for each in found.tests)]
+    """All of them, and the pods of `helm test`."""
+    return [*deployed(found), *kept(found), *(_pod(each, each) for each in found.tests)]
 
 
 def _pod(owner: Object, template: Object) -> Pod:

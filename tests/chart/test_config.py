@@ -12,6 +12,7 @@ import trustme
 import yaml
 
 from services.cli import check_files
+from services.ingress.main import Ingress
 from services.ingress.passwords import hash_password
 from shared.settings.load import load_settings
 from shared.settings.model import Settings
@@ -176,7 +177,9 @@ def checksums(found: Rendered) -> set[str]:
         ({"config": {"delivery": {"max_age": "1d"}}}, True),
         ({"lanes": [{"name": "default", "partitions": 16}]}, True),
         ({"hostname": "other.example.net"}, True),
+        ({"config": {"ingress": {"max_recipients": 101}}}, True),
         ({"config": {"limits": {"default": {"connections": 3}}}}, False),
+        ({"config": {"logging": {"format": "console"}}}, False),
     ],
 )
 def test_a_changed_configuration_is_rolled_out_unless_it_is_taken_up(
@@ -186,3 +189,11 @@ def test_a_changed_configuration_is_rolled_out_unless_it_is_taken_up(
     assert before.config() != after.config()
     assert (checksums(before) != checksums(after)) == rolls_out
     assert len(checksums(after)) == 1
+
+
+def test_what_ingress_takes_up_while_it_runs_is_not_rolled_out() -> None:
+    names = [key.partition(".")[2] for key in Ingress.live_keys]
+    after = changed("minimal", config={"ingress": dict.fromkeys(names, "1m")})
+    assert len(names) > 5
+    assert all(after.config()["ingress"][name] == "1m" for name in names)
+    assert checksums(after) == checksums(rendered("minimal"))

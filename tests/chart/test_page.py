@@ -1,4 +1,4 @@
-"""docs/kubernetes.md shows values that render, and names values that there are."""
+"""docs/kubernetes.md and what `helm install` prints: values that render, names that there are."""
 
 from __future__ import annotations
 
@@ -49,3 +49,24 @@ def test_links_lead_somewhere() -> None:
         for h in re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
     }
     assert set(re.findall(r"\(#([a-z0-9-]+)\)", PAGE)) <= headings
+
+
+def test_what_is_printed_has_a_dns_record_for_every_name_in_ehlo() -> None:
+    notes = rendered("full").notes
+    for name in ("mta.example.net", "eu.mta.example.net", "us.mta.example.net"):
+        assert f"<address>  PTR  {name}." in notes
+    assert "get service mail-ingress-public" in notes
+    assert "give delivery.hostname a name of its own" in notes
+    for record in ("v=spf1", "_domainkey", "_dmarc", "MX"):
+        assert record in notes
+    assert "WARNING" not in notes
+
+
+def test_what_is_printed_warns_of_what_works_and_is_not_as_it_seems() -> None:
+    notes = " ".join(rendered("egress-hostnetwork").notes.split())
+    assert "mail-postroad-delivery-bulk is on the network of its nodes" in notes
+    assert "open on port 9203 of the nodes" in notes
+    many = laid_over(rendered("minimal").values, {"delivery": {"replicas": 9}})
+    assert "lane default has 9 workers and 8 partitions: the rest stands by" in render(many).notes
+    assert "messages are 983040 octets at most" in rendered("minimal").notes
+    assert "Nothing scrapes the metrics yet" in rendered("minimal").notes

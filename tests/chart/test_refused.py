@@ -68,6 +68,10 @@ PUBLIC = {"publicService": {"enabled": True}}
             {"config": {"delivery": {"socks5": "gateway:1080"}}},
             "config.delivery.socks5: give delivery.socks5 instead",
         ),
+        (
+            {"config": {"events": {"store": {"path": "/x"}}}},
+            "config.events.store.path: give eventStore.enabled instead",
+        ),
         ({"config": {"broker": {"url": "amqp://h"}}}, "config.broker.url: give rabbitmq instead"),
         (
             {"ingress": {"tls": {"existingSecret": ""}}},

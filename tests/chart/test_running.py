@@ -11,7 +11,7 @@ from services.run import REPORT_TIME
 from shared.settings.model import Settings
 from shared.settings.units import parse_duration_ms
 from tests.chart.pods import Pod, deployed
-from tests.support.helm import Object, Rendered, render, rendered, values_files
+from tests.support.helm import Object, Rendered, laid_over, render, rendered, values_files
 
 FILES = values_files()
 
@@ -147,6 +147,17 @@ def test_static_routes_and_what_the_services_use_are_let_out() -> None:
         open_to_pods = {p["port"] for r in rules for p in r["ports"] if "to" in r}
         assert {5671, 9000, 4318} <= open_to_pods
         assert 5672 not in open_to_pods
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"), [("http://otel.monitoring.svc:4318/v1/traces", 4318), ("https://x", 443)]
+)
+def test_traces_are_let_out(endpoint: str, port: int) -> None:
+    values = laid_over(rendered("minimal").values, {"config": {"tracing": {"endpoint": endpoint}}})
+    before, after = rendered("minimal"), render(values)
+    for pod in deployed(after):
+        assert allows(policy(after, pod.name)["egress"], port, "10.0.0.1")
+        assert not allows(policy(before, pod.name)["egress"], port, "10.0.0.1")
 
 
 def test_with_a_gateway_mail_goes_there_and_nowhere_else() -> None:

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from services.cli import app
-from tests.chart.pods import CONFIG, Pod, deployed, selected, walk
+from tests.chart.pods import CONFIG, Pod, deployed, kept, selected, walk
 from tests.support.helm import Object, Rendered, render, rendered, values_files
 
 FILES = values_files()
@@ -50,7 +50,8 @@ def test_the_labels_are_those_that_runbooks_and_dashboards_go_by(file: str) -> N
 def test_budgets_and_policies_cover_each_pod_once(file: str, kind: str) -> None:
     found = rendered(file)
     covered = [name for each in found.every(kind) for name in selected(selector(each), found)]
-    everything = [] if file == "relay-only" else [pod.name for pod in deployed(found)]
+    pods = [*deployed(found), *(kept(found) if kind == "NetworkPolicy" else ())]
+    everything = [] if file == "relay-only" else [pod.name for pod in pods]
     assert sorted(covered) == sorted(everything)
 
 
@@ -282,3 +283,24 @@ def test_the_test_asks_what_the_program_understands_at_places_that_are_there(fil
         mounted = {f"{CONFIG}/{item['path']}" for item in volume["secret"]["items"]}
         assert {str(given["username_file"]), str(given["password_file"])} == mounted
         assert given["recipient"] == "blackhole@example.com"
+
+
+def test_events_are_kept_by_one_pod_with_a_disk_of_its_own() -> None:
+    found = rendered("event-store")
+    (pod,) = kept(found)
+    each = found.one("StatefulSet")
+    assert each["spec"]["replicas"] == 1, "each would keep everything"
+    assert selected(selector(each), found) == [pod.name]
+    assert pod.main["args"] == ["event-store"]
+    (claim,) = each["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod.main["volumeMounts"]}
+    assert str(pod.env["POSTROAD_EVENTS__STORE__PATH"]).startswith(f"{mounts['events']}/")
+    assert set(mounts) == {"config", "tmp", "events"}
+    assert set(pod.files()) == {"postroad.yaml", "broker/url"}
+    assert found.config()["events"]["store"] == {"max_events": 20_000_000}
+    assert rendered("minimal").every("StatefulSet") == []
+    (policy,) = (p for p in found.every("NetworkPolicy") if selector(p) == selector(each))
+    assert policy["spec"]["ingress"] == []
+    ports = [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]]
+    assert sorted(ports) == [53, 53, 5671, 5672]

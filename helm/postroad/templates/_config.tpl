@@ -99,7 +99,10 @@
 {{- end -}}
 {{- end }}
 
-{{/* Of what a pod cannot take up while it runs: `limits` are not in it. */}}
+{{/* Of what a pod cannot take up while it runs. */}}
 {{- define "postroad.configChecksum" -}}
-{{- omit (include "postroad.config" . | fromYaml) "limits" | toYaml | sha256sum -}}
+{{- $config := omit (include "postroad.config" . | fromYaml) "limits" "logging" -}}
+{{- $live := list "max_connections" "reserved_connections" "command_timeout" "max_connections_per_address" "max_connections_per_network" "connections_per_minute" "max_loop_lag" "max_memory_bytes" -}}
+{{- range $live }}{{ $_ := unset $config.ingress . }}{{ end -}}
+{{- $config | toYaml | sha256sum -}}
 {{- end }}

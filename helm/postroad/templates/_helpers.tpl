@@ -105,6 +105,14 @@ pool of each lane. Not as text: numbers would not survive it. */}}
 {{- $_ := set . "list" $list -}}
 {{- end }}
 
+{{/* Sets `workload` of the given dict to the one that keeps events. */}}
+{{- define "postroad.eventStore" -}}
+{{- $values := deepCopy .root.Values.pods -}}
+{{- include "postroad.overlay" (dict "under" $values "over" (deepCopy .root.Values.eventStore)) -}}
+{{- $name := printf "%s-event-store" (include "postroad.fullname" .root) -}}
+{{- $_ := set . "workload" (dict "root" .root "component" "event-store" "name" $name "suffix" "" "values" $values) -}}
+{{- end }}
+
 {{/* Sets `list` of the given dict to the lanes, `default` among them. */}}
 {{- define "postroad.lanes" -}}
 {{- $lanes := list -}}

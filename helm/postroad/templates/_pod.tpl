@@ -18,14 +18,18 @@ spec:
       {{- include "postroad.selectorLabels" . | nindent 6 }}
   template:
     metadata:
-      labels:
-        {{- $own := include "postroad.selectorLabels" . | fromYaml }}
-        {{- toYaml (merge $own (deepCopy $v.podLabels) .root.Values.commonLabels) | nindent 8 }}
-      annotations:
-        {{- $checksum := dict "checksum/config" (include "postroad.configChecksum" .root) "kubectl.kubernetes.io/default-container" .component }}
-        {{- toYaml (merge $checksum (deepCopy $v.podAnnotations)) | nindent 8 }}
+      {{- include "postroad.podMetadata" . | nindent 6 }}
     spec:
       {{- include "postroad.podSpec" . | nindent 6 }}
+{{- end }}
+
+{{- define "postroad.podMetadata" -}}
+labels:
+  {{- $own := include "postroad.selectorLabels" . | fromYaml }}
+  {{- toYaml (merge $own (deepCopy .values.podLabels) .root.Values.commonLabels) | nindent 2 }}
+annotations:
+  {{- $checksum := dict "checksum/config" (include "postroad.configChecksum" .root) "kubectl.kubernetes.io/default-container" .component }}
+  {{- toYaml (merge $checksum (deepCopy .values.podAnnotations)) | nindent 2 }}
 {{- end }}
 
 {{/* A pod on the network of its node has a port there, so the old one has to go first. */}}
@@ -87,7 +91,7 @@ volumes:
         {{- include "postroad.sources" . | nindent 8 }}
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
-  {{- if ne .root.Values.contentStore.type "s3" }}
+  {{- if and (ne .root.Values.contentStore.type "s3") (ne .component "event-store") }}
   - name: content
     {{- if eq .root.Values.contentStore.type "volume" }}
     persistentVolumeClaim: {claimName: {{ .root.Values.contentStore.volume.existingClaim | quote }}}
@@ -132,6 +136,7 @@ env:
 envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- if ne .component "event-store" }}
 ports:
   - {name: admin, containerPort: {{ int64 $v.adminPort }}, protocol: TCP}
   {{- if eq .component "ingress" }}
@@ -146,6 +151,7 @@ ports:
   httpGet: {path: {{ $path }}, port: admin}
   {{- toYaml (get $v.probes $probe) | nindent 2 }}
 {{- end }}
+{{- end }}
 {{- if $v.preStopSleepSeconds }}
 lifecycle:
   preStop:
@@ -158,11 +164,15 @@ securityContext:
 volumeMounts:
   - {name: config, mountPath: /etc/postroad, readOnly: true}
   - {name: tmp, mountPath: /tmp}
+  {{- if eq .component "event-store" }}
+  - {name: events, mountPath: /var/lib/postroad/events}
+  {{- else }}
   {{- if eq .root.Values.contentStore.type "volume" }}
   - {name: content, mountPath: /var/lib/postroad/content}
   {{- else if eq .root.Values.contentStore.type "none" }}
   # Read-only: a content that did not fit into a message would be lost with the pod, so it is refused.
   - {name: content, mountPath: /var/lib/postroad/content, readOnly: true}
+  {{- end }}
   {{- end }}
   {{- with $v.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
@@ -183,7 +193,9 @@ volumeMounts:
 - {name: POSTROAD_DELIVERY__SOCKS5, value: {{ . | quote }}}
 {{- end }}
 {{- end }}
-{{- if and (eq .root.Values.contentStore.type "s3") $s3.existingSecret }}
+{{- if eq .component "event-store" }}
+- {name: POSTROAD_EVENTS__STORE__PATH, value: /var/lib/postroad/events/events.sqlite}
+{{- else if and (eq .root.Values.contentStore.type "s3") $s3.existingSecret }}
 {{- range $name, $key := dict "AWS_ACCESS_KEY_ID" $s3.accessKeyIdKey "AWS_SECRET_ACCESS_KEY" $s3.secretAccessKeyKey }}
 - name: {{ $name }}
   valueFrom:

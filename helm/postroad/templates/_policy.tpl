@@ -32,6 +32,9 @@ spec:
     matchLabels:
       {{- include "postroad.selectorLabels" . | nindent 6 }}
   policyTypes: [Ingress, Egress]
+  {{- if and (eq .component "event-store") (empty $v.networkPolicy.extraIngress) }}
+  ingress: []
+  {{- else }}
   ingress:
     {{- if eq .component "ingress" }}
     - ports:
@@ -41,6 +44,7 @@ spec:
         {{- end }}
         {{- end }}
     {{- end }}
+    {{- if ne .component "event-store" }}
     - ports:
         - {port: admin, protocol: TCP}
       {{- with $policy.metricsFrom }}
@@ -51,9 +55,11 @@ spec:
               app.kubernetes.io/name: postroad-test
               app.kubernetes.io/instance: {{ $.root.Release.Name }}
       {{- end }}
+    {{- end }}
     {{- with $v.networkPolicy.extraIngress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- end }}
   egress:
     {{- include "postroad.egress" . | nindent 4 }}
     {{- with $v.networkPolicy.extraEgress }}
@@ -85,7 +91,7 @@ spec:
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-{{- if eq .root.Values.contentStore.type "s3" }}
+{{- if and (eq .root.Values.contentStore.type "s3") (ne .component "event-store") }}
 - ports:
     - {port: {{ include "postroad.urlPort" .root.Values.contentStore.s3.endpoint }}, protocol: TCP}
   {{- with $policy.contentStoreTo }}
