@@ -1,18 +1,15 @@
-"""Reads deploy/compose.yaml as Docker Compose would, as far as ours goes.
-
-Interpolation, short forms and relative paths are resolved, so that tests run what the file says.
-"""
+"""Reads deploy/compose.yaml as Docker Compose does: Compose itself does it, without an engine."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy" / "compose.yaml"
@@ -28,10 +25,28 @@ class Mount:
     volume: str = ""
 
 
+def compose_config(file: Path, *options: str) -> tuple[int, str, str]:
+    """What `docker compose config` says: exit code, the whole model, complaints."""
+    tool = Path(sys.executable).with_name("docker-compose")
+    # No variable of this session may change what the file says.
+    environment = {"PATH": os.defpath, "HOME": "/nonexistent"}
+    done = subprocess.run(
+        [tool, "--file", file, "config", *options],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 @cache
 def model() -> dict[str, Any]:
-    """The whole file, with merge keys and variables filled in."""
-    found: dict[str, Any] = interpolated(yaml.safe_load(COMPOSE.read_text("utf-8")), {})
+    """The whole file: merged, with variables and paths filled in."""
+    code, text, said = compose_config(COMPOSE, "--format", "json")
+    assert code == 0, said
+    found: dict[str, Any] = json.loads(text.replace("$$", "$"))
     return found
 
 
@@ -41,42 +56,21 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
-    """`${NAME:-default}` filled in, and `$$` as `$`."""
-    if isinstance(value, dict):
-        return {key: interpolated(each, variables) for key, each in value.items()}
-    if isinstance(value, list):
-        return [interpolated(each, variables) for each in value]
-    return _filled(value, variables) if isinstance(value, str) else value
-
-
-def _filled(text: str, variables: Mapping[str, str]) -> str:
-    def one(found: re.Match[str]) -> str:
-        return "$" if found[0] == "$$" else variables.get(found[1]) or found[2]
-
-    filled = re.sub(r"\$\$|\$\{(\w+):-([^}]*)\}", one, text)
-    assert "${" not in filled, f"{text}: a variable without a default"
-    return filled
-
-
 def mounts(service: str) -> list[Mount]:
     """Its volumes and its secrets."""
     said = services()[service]
-    return [_volume(text) for text in said.get("volumes", [])] + [
+    return [_volume(one) for one in said.get("volumes", [])] + [
         _secret(one) for one in said.get("secrets", [])
     ]
 
 
-def _volume(text: str) -> Mount:
-    source, target, *mode = text.split(":")
-    read_only = mode == ["ro"]
-    if source.startswith("."):
-        return Mount((COMPOSE.parent / source).resolve(), target, read_only)
-    assert source in model()["volumes"], f"{source} is no volume"
-    return Mount(Path(), target, read_only, source)
+def _volume(said: dict[str, Any]) -> Mount:
+    source, target, read_only = said["source"], said["target"], said.get("read_only", False)
+    if said["type"] == "volume":
+        return Mount(Path(), target, read_only, source)
+    return Mount(Path(source), target, read_only)
 
 
-def _secret(said: str | Mapping[str, str]) -> Mount:
-    name, target = (said, said) if isinstance(said, str) else (said["source"], said["target"])
-    file = COMPOSE.parent / model()["secrets"][name]["file"]
-    return Mount(file.resolve(), str(Path("/run/secrets") / target), read_only=True)
+def _secret(said: dict[str, Any]) -> Mount:
+    file = Path(model()["secrets"][said["source"]]["file"])
+    return Mount(file, str(Path("/run/secrets") / said["target"]), read_only=True)

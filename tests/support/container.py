@@ -124,14 +124,14 @@ def _become(spec: Spec, root: Path) -> str:
 def of_service(name: str, layers: Sequence[Path], image: Config) -> Spec:
     """A service of deploy/compose.yaml on an image, as `docker compose up` starts it."""
     said = services()[name]
-    entrypoint = said.get("entrypoint", image.entrypoint)
+    entrypoint = said.get("entrypoint") or image.entrypoint
     given = {key: str(value) for key, value in (said.get("environment") or {}).items()}
     assert said["cap_drop"] == ["ALL"]
     assert said["security_opt"] == ["no-new-privileges:true"]
     return Spec(
         name,
         layers,
-        [*entrypoint, *said.get("command", image.command)],
+        [*entrypoint, *(image.command if said.get("command") is None else said["command"])],
         said.get("user", image.user),
         image.workdir,
         image.environment | given,
