@@ -11,6 +11,7 @@ import typer
 
 from shared.settings.load import ConfigError, load_settings
 from shared.settings.model import Settings
+from shared.tracing.tracer import check_tracing
 
 app = typer.Typer(
     name="postroad",
@@ -196,10 +197,11 @@ def health(
 
 
 def check_files(settings: Settings) -> None:
-    """Raise `ConfigError` for a file that a setting names and that cannot be read."""
+    """Raise `ConfigError` for what a setting names and that cannot be had: a file, an extra."""
     from services.ingress.main import check_files as check_ingress_files
 
     check_ingress_files(settings)
+    check_tracing(settings.tracing)
 
 
 @app.command("hash-password")

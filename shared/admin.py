@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 Answer = tuple[int, str, bytes]
 TEXT = "text/plain; charset=utf-8"
@@ -79,20 +80,21 @@ class AdminServer:
         _receive: Callable[[], Awaitable[Any]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        status, kind, body = await self._answer(scope["method"], scope["path"])
+        accepted = ",".join(
+            [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
+        )
+        status, kind, body = await self._answer(scope["method"], scope["path"], accepted)
         headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, method: str, path: str) -> Answer:
+    async def _answer(self, method: str, path: str, accepted: str) -> Answer:
         if method not in {"GET", "HEAD"}:
             return 405, TEXT, b"only GET\n"
         if path == "/metrics":
-            return (
-                200,
-                CONTENT_TYPE_LATEST,
-                await asyncio.to_thread(generate_latest, self._registry),
-            )
+            # OpenMetrics, which has exemplars, for who asks for it; Prometheus does.
+            encode, kind = choose_encoder(accepted)
+            return 200, kind, await asyncio.to_thread(encode, self._registry)
         if path == "/livez":
             return 200, TEXT, b"ok\n"
         if path == "/readyz":

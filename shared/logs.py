@@ -2,14 +2,12 @@
 
 One line for each change of custody, ids first, whole lines in each write. Text from peers can
 neither break a line nor drive a terminal: control and formatting characters are escaped in both
-forms.
-Logs go before mail does: a line that cannot be written is counted and dropped, never raised.
+forms. Logs go before mail does: a line that cannot be written is counted and dropped, never raised.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import select
@@ -21,19 +19,24 @@ import msgspec
 import structlog
 
 from shared import metrics
-from shared.messages.model import Event
+from shared.log_sampling import Kept, sampling
+from shared.log_text import escape, to_json
+from shared.messages.model import DeliveryJob, Event
 from shared.settings.model import LoggingSettings
 
 LONGEST_TEXT = 512
 """Characters of one value from outside that a line may carry."""
 
-_encoder = msgspec.json.Encoder(enc_hook=repr)
+IDS = ("mail_id", "job_id", "message_id")
+"""What a line begins with, as far as it has them, in both forms."""
+_HEAD = (*IDS, "event", "level", "timestamp", "service")
+_PLAIN = (bool, int, float, type(None))
 
 
 class _EventLine(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The JSON form of an event: ids first. Field names are what log queries are built on."""
 
-    mail_id: str
+    mail_id: str = ""
     job_id: str = ""
     event: str
     level: str
@@ -46,6 +49,8 @@ class _EventLine(msgspec.Struct, omit_defaults=True, kw_only=True):
     reason: str = ""
     attempt: int = 0
     queue_seconds: float | None = None
+    trace_id: str = ""
+    sampled: int = 0
 
 
 class _Sink:
@@ -101,14 +106,19 @@ class _LibraryHandler(logging.Handler):
         )
 
 
+_Write = Callable[[Event, str, int], None]
+"""An event, the level of its line, and for how many it stands: 0 if all are written."""
+
+
 class _Output:
-    """How this process writes events: chosen once, by `configure_logging`."""
+    """How this process writes events: chosen by `configure_logging`."""
 
     write_event: Callable[[Event], None]
+    write_detail: Callable[[Event], None]
 
 
 def configure_logging(settings: LoggingSettings, service: str = "") -> None:
-    """Set up the logs of this process; `service` is named in every line.
+    """Set up the logs of this process, or change them; `service` is named in every line.
 
     Libraries' own loggers stay at warnings.
     """
@@ -125,10 +135,22 @@ def configure_logging(settings: LoggingSettings, service: str = "") -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_LibraryHandler()], force=True)
     logging.getLogger("mail.log").setLevel(logging.ERROR)
-    if level > logging.INFO:
-        _Output.write_event = _drop
-    else:
-        _Output.write_event = _direct(sink, service) if as_json else _through_structlog
+    write = _direct(sink, service) if as_json else _through_structlog
+    kept = sampling(settings.sampling.model_dump())
+    _Output.write_event = _writing(write, "info", kept) if level <= logging.INFO else _drop
+    _Output.write_detail = _writing(write, "debug", None) if level <= logging.DEBUG else _drop
+
+
+def _writing(write: _Write, level: str, kept: Kept | None) -> Callable[[Event], None]:
+    if kept is None:
+        return lambda event: write(event, level, 0)
+
+    def write_kept(event: Event) -> None:
+        stands_for = kept(event.kind, event.mail_id)
+        if stands_for:
+            write(event, level, stands_for if stands_for > 1 else 0)
+
+    return write_kept
 
 
 def _json_chain(service: str) -> list[Any]:
@@ -137,6 +159,7 @@ def _json_chain(service: str) -> list[Any]:
         structlog.processors.TimeStamper(fmt=None),
         _name_service(service),
         structlog.processors.format_exc_info,
+        _ids_first,
         _render_json,
     ]
 
@@ -149,11 +172,29 @@ def _console_chain(service: str, terminal: bool) -> list[Any]:
         # Not the renderer's own tracebacks: they show local variables, so message bodies.
         structlog.processors.format_exc_info,
         _escape_values,
-        structlog.dev.ConsoleRenderer(
-            colors=terminal, exception_formatter=structlog.dev.plain_traceback
-        ),
+        _ids_first,
+        _console(terminal),
         lambda _logger, _name, text: text.encode("utf-8", "backslashreplace"),
     ]
+
+
+def _console(terminal: bool) -> structlog.dev.ConsoleRenderer:
+    """The library's columns behind those of the ids, which have no name."""
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=terminal, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+    )
+    style = renderer.get_default_column_styles(terminal)
+    plain = structlog.dev.KeyValueColumnFormatter(None, style.logger_name, style.reset, str)
+    default, *rest = renderer.columns
+    renderer.columns = [default, *(structlog.dev.Column(key, plain) for key in IDS), *rest]
+    return renderer
+
+
+def _ids_first(
+    _logger: object, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    head = {key: event[key] for key in _HEAD if key in event}
+    return head | {key: value for key, value in event.items() if key not in head}
 
 
 def _name_service(service: str) -> structlog.typing.Processor:
@@ -168,10 +209,20 @@ def _name_service(service: str) -> structlog.typing.Processor:
 def _escape_values(
     _logger: object, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    escaped = {key: escape(text) for key, text in event.items() if isinstance(text, str)}
+    escaped = {
+        key: escape(_as_text(value))
+        for key, value in event.items()
+        if not isinstance(value, _PLAIN)
+    }
     if "exception" in escaped:
         escaped["exception"] = _escape_lines(event["exception"])
     return {**event, **escaped}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, tuple) else repr(value)
 
 
 def _escape_lines(text: str) -> str:
@@ -180,30 +231,6 @@ def _escape_lines(text: str) -> str:
 
 def _render_json(_logger: object, _name: str, event: MutableMapping[str, Any]) -> bytes:
     return to_json(event)
-
-
-def to_json(value: Any) -> bytes:
-    """One JSON line without control characters, whatever text it holds."""
-    try:
-        line = _encoder.encode(value)
-    except UnicodeEncodeError:  # a lone surrogate: text that came as bytes which are not UTF-8
-        return json.dumps(msgspec.to_builtins(value, enc_hook=repr)).encode("ascii")
-    if line.isascii() and b"\x7f" not in line:
-        return line
-    return escape(line.decode("utf-8")).encode("utf-8")
-
-
-def escape(text: str) -> str:
-    r"""`text` with each character that a terminal might obey or hide written as `\u001b`."""
-    if text.isprintable():
-        return text
-    return "".join(mark if mark.isprintable() else _written(mark) for mark in text)
-
-
-def _written(mark: str) -> str:
-    """As JSON writes it: beyond U+FFFF in two halves."""
-    octets = mark.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{octets[at : at + 2].hex()}" for at in range(0, len(octets), 2))
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
@@ -221,21 +248,55 @@ def log_event(event: Event) -> None:
     _Output.write_event(event)
 
 
-def _direct(sink: _Sink, service: str) -> Callable[[Event], None]:
+def log_detail(event: Event) -> None:
+    """Log, at the level of debugging, that a message moved from queue to queue and nothing else."""
+    _Output.write_detail(event)
+
+
+def log_parked(
+    message_id: str, reason: str, detail: str, at: float, job: DeliveryJob | None = None
+) -> None:
+    """Log that a message went to the parking queue as it was; `job` is None if nobody can read it.
+
+    Of a mail the id of the message is the mail's, of a job the job's.
+    """
+    if job is None:
+        log_event(Event("parked", at, "", message_id, reason=reason, reply=detail))
+        return
+    recipients = tuple([recipient.address for recipient in job.recipients])
+    log_event(
+        Event(
+            kind="parked",
+            at=at,
+            mail_id=job.mail_id,
+            job_id=job.id,
+            recipients=recipients,
+            destination=job.destination,
+            site=job.site,
+            reply=detail,
+            reason=reason,
+            attempt=job.attempt,
+            queue_seconds=at - job.accepted_at,
+            trace_id=job.trace_id,
+        )
+    )
+
+
+def _direct(sink: _Sink, service: str) -> _Write:
     """Events past structlog: the same line for a third of the time, once or more a message."""
 
-    def write(event: Event) -> None:
-        sink.write_soon(to_json(_event_line(event, service)))
+    def write(event: Event, level: str, sampled: int) -> None:
+        sink.write_soon(to_json(_event_line(event, service, level, sampled)))
 
     return write
 
 
-def _event_line(event: Event, service: str) -> _EventLine:
+def _event_line(event: Event, service: str, level: str, sampled: int) -> _EventLine:
     return _EventLine(
         mail_id=event.mail_id,
         job_id=event.job_id,
         event=event.kind,
-        level="info",
+        level=level,
         timestamp=event.at,
         service=service,
         recipients=event.recipients,
@@ -245,19 +306,23 @@ def _event_line(event: Event, service: str) -> _EventLine:
         reason=clip(event.reason),
         attempt=event.attempt,
         queue_seconds=event.queue_seconds or None,
+        trace_id=event.trace_id,
+        sampled=sampled,
     )
 
 
-def _through_structlog(event: Event) -> None:
-    fields = msgspec.structs.asdict(event)
+def _through_structlog(event: Event, level: str, sampled: int) -> None:
+    fields = msgspec.structs.asdict(event) | {"sampled": sampled}
     kind = fields.pop("kind")
     del fields["schema"], fields["at"]
     fields |= {"reply": clip(event.reply), "reason": clip(event.reason)}
-    get_logger().info(kind, **{name: value for name, value in fields.items() if value})
+    told = {name: value for name, value in fields.items() if value}
+    getattr(get_logger(), level)(kind, **told)
 
 
 def _drop(_event: Event) -> None:
     """The level is above that of events."""
 
 
-_Output.write_event = _through_structlog
+_Output.write_event = _writing(_through_structlog, "info", None)
+_Output.write_detail = _drop

@@ -53,6 +53,7 @@ REFUSALS = (
 CLASSES = tuple(kind.value for kind in MessageClass)
 KINDS = ("first", "again")
 READ = ("ok", "failed")
+SPAN_RESULTS = ("exported", "dropped")
 EVENTS_MADE = tuple(EVENT_KINDS)
 EVENTS_DROPPED = ("full", "long", "lost", "follower")
 PUBLISH_ERRORS = ("unavailable", "refused", "unroutable")
@@ -215,6 +216,9 @@ config_reloads = declare(Counter, "postroad_config_reloads",
     "Changed configuration files read while running.", "reads", ALL, result=READ)
 dropped_log_lines = declare(Counter, "postroad_dropped_log_lines",
     "Log lines that could not be written.", "lines", ALL)
+spans = declare(Counter, "postroad_spans",
+    "Spans of traces: `exported`, or `dropped` since the collector did not take them.",
+    "spans", ALL, result=SPAN_RESULTS)
 
 # fmt: on
 
@@ -223,6 +227,14 @@ def count_auth(mechanism: str, result: str) -> None:
     """One AUTH command; `result` is one of `AUTH_RESULTS`, `mechanism` whatever a client said."""
     known = mechanism if mechanism in AUTH_MECHANISMS else "other"
     ingress_auth.labels(known, result).inc()
+
+
+def exemplify_age(
+    message_class: MessageClass, outcome: str, seconds: float, trace_id: str, at: float
+) -> None:
+    """An age that `queue_seconds` has observed has this trace, which is recorded."""
+    age = queue_seconds.labels(message_class.value, outcome)
+    age.exemplify(seconds, trace_id, at)
 
 
 def throttled_by(providers: Collection[str]) -> Mapping[str, Callable[[float], None]]:

@@ -11,6 +11,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -193,7 +194,8 @@ async def _watching(
         return
     on_change = service.set_limits if isinstance(service, Limited) else _of_no_concern
     live = service if isinstance(service, Live) else None
-    watch = SettingsWatch(config, settings, on_change, live=live)
+    on_logging = partial(configure_logging, service=service.name)
+    watch = SettingsWatch(config, settings, on_change, live=live, on_logging=on_logging)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _look_again, watch, service)
     watch.start()
     try:

@@ -20,7 +20,10 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
+
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class Count:
@@ -43,11 +46,12 @@ class Count:
 class Spread:
     """How many observations lie up to each of `bounds`, and above all."""
 
-    __slots__ = ("_bounds", "_counts", "total")
+    __slots__ = ("_bounds", "_counts", "_exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
+        self._exemplars: dict[int, Exemplar] = {}
         self.total = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
@@ -55,10 +59,24 @@ class Spread:
         self._counts[bisect_left(self._bounds, value)] += times
         self.total += value * times
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """As Prometheus has them: upper bound, and how many lie up to it."""
+    def exemplify(self, value: float, trace_id: str, at: float) -> None:
+        """An observation of this value has a trace that can be looked at; the newest is told.
+
+        Beside `observe`, since nearly none has one. `at` is in seconds since the epoch.
+        """
+        exemplar = Exemplar({"trace_id": trace_id}, value, at)
+        self._exemplars[bisect_left(self._bounds, value)] = exemplar
+
+    def buckets(self) -> list[Bucket]:
+        """As Prometheus has them: upper bound, how many lie up to it, and an exemplar if any."""
         names = [*map(floatToGoString, self._bounds), "+Inf"]
-        return list(zip(names, accumulate(self._counts), strict=True))
+        exemplars = self._exemplars.copy()
+        return [
+            (name, count, exemplars[number]) if number in exemplars else (name, count)
+            for number, (name, count) in enumerate(
+                zip(names, accumulate(self._counts), strict=True)
+            )
+        ]
 
 
 Child = TypeVar("Child", Count, Spread)

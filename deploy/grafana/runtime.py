@@ -74,6 +74,11 @@ REST = Row(
             ),
             RATE, runbooks=("PostroadPartitionUnowned",),
         ),
+        Panel(
+            "Spans of traces",
+            "Sent to the collector, or `dropped` since it did not take them. No mail waits for it.",
+            (Query(per_second("postroad_spans_total", "result"), "{{result}}"),), RATE,
+        ),
     ),
 )  # fmt: skip
 EVENTS = Row(

@@ -24,6 +24,7 @@ from services.delivery.pool import Pool
 from services.delivery.repeats import Key, Repeats, key_of
 from services.delivery.report import Report
 from services.delivery.telling import Events, Telling
+from services.delivery.tracing import AttemptTracing
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason
@@ -32,10 +33,10 @@ from shared.content.interface import ContentMissing, ContentStore, ContentUnavai
 from shared.events.emitter import Emitter, silent
 from shared.events.model import MailEvent
 from shared.events.parking import park
-from shared.logs import get_logger
+from shared.logs import get_logger, log_detail
 from shared.mail.deadline import OVERDUE, is_overdue, wait_before
 from shared.messages.codec import CodecError, decode, encode
-from shared.messages.model import DeliveryJob
+from shared.messages.model import DeliveryJob, Event
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome
 from shared.plan.providers import provider_names
 from shared.settings.model import Settings
@@ -69,6 +70,20 @@ def _slowly(following: Successors) -> Successors:
     return replace(following, messages=tuple(messages))
 
 
+def _moved(job: DeliveryJob, reason: str, now: float) -> Event:
+    return Event(
+        kind="given_back",
+        at=now,
+        mail_id=job.mail_id,
+        job_id=job.id,
+        destination=job.destination,
+        site=job.site,
+        reason=reason,
+        attempt=job.attempt,
+        trace_id=job.trace_id,
+    )
+
+
 class Handling:
     """The owner of all work of this process (`services.delivery.work.Owner`)."""
 
@@ -78,13 +93,16 @@ class Handling:
         store: ContentStore,
         placing: Placing,
         clock: Callable[[], float] = time.time,
+        *,
         emitter: Emitter | None = None,
+        tracing: AttemptTracing | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._placing = placing
         self._clock = clock
         self._report = Report(provider_names(settings.providers), settings.metrics.domains)
+        self._tracing = tracing
         self._emitter = emitter or silent()
         self._telling = Telling(self._emitter, time.monotonic)
         self._pool: Pool | None = None
@@ -101,10 +119,10 @@ class Handling:
         try:
             job = decode(delivery.body)
         except CodecError as error:
-            self._track(delivery.reject(error.reason, str(error)))
+            self._park_unread(delivery, error.reason, str(error))
             return
         if not isinstance(job, DeliveryJob) or self._pool is None:
-            self._track(delivery.reject(ParkReason.UNDECODABLE, "not a delivery job"))
+            self._park_unread(delivery, ParkReason.UNDECODABLE, "not a delivery job")
             return
         content = None if job.content.blob else bytes(job.content.inline)
         if not is_safe_envelope(job) or not (content is None or job.binary or is_safe(content)):
@@ -160,6 +178,8 @@ class Handling:
 
     def finish(self, work: Work, outcomes: tuple[Outcome, ...]) -> None:
         """See `Owner.finish`."""
+        if self._tracing is not None and work.job.traceparent:
+            self._tracing.attempted(work, outcomes)
         self._report.attempted(work.job, outcomes)
         self._repeats.remember(key_of(work.job), outcomes)
         self._conclude(work, outcomes, attempted=True)
@@ -178,6 +198,8 @@ class Handling:
         self._report.delivered(job, outcomes, now)
         if self._emitter.wanted:
             self._emitter.emit(self._telling.delivered(work, outcomes, now))
+        if self._tracing is not None and job.traceparent:
+            self._tracing.attempted(work, outcomes)
         if job.content.blob:
             self._end_share(job)
 
@@ -249,6 +271,7 @@ class Handling:
                 self._let_go(work)
                 tell()
                 self._count(following)
+                self._report.followed(work.job, following, self._clock())
                 if work.crowd:
                     _crowd_grew()
                 if following.ended:
@@ -312,6 +335,7 @@ class Handling:
             self._end_copies(work, settled=settled)
             if settled:
                 _given_back[reason]()
+                log_detail(_moved(job, reason, self._clock()))
                 self._emitter.emit(events)
                 if work.crowd:
                     _crowd_grew()
@@ -335,8 +359,12 @@ class Handling:
     def _park(
         self, delivery: Delivery, job: DeliveryJob, lane: str, reason: ParkReason, detail: str = ""
     ) -> None:
-        events = self._telling.parked(job, lane, reason, detail, self._clock())
-        self._track(park(delivery, reason, detail, self._emitter, events))
+        now = self._clock()
+        events = self._telling.parked(job, lane, reason, detail, now)
+        self._track(park(delivery, reason, detail, self._emitter, events, now=now, job=job))
+
+    def _park_unread(self, delivery: Delivery, reason: ParkReason, detail: str) -> None:
+        self._track(park(delivery, reason, detail, self._emitter, now=self._clock()))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._track(asyncio.get_running_loop().create_task(work))

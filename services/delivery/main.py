@@ -17,6 +17,7 @@ from services.delivery.ownership import Ownership
 from services.delivery.partitions import Partitions, queue_prefetch
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
+from services.delivery.tracing import AttemptTracing
 from services.delivery.upload import Times
 from shared import metrics
 from shared.broker.interface import Broker
@@ -31,6 +32,7 @@ from shared.plan.providers import provider_names
 from shared.settings.load import ConfigError
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitsSettings
+from shared.tracing.tracer import Tracer, open_tracer
 
 
 class DeliveryService:
@@ -45,13 +47,20 @@ class DeliveryService:
         resolver: Resolver,
         store: ContentStore,
         lanes: Collection[str] | None = None,
+        *,
+        tracer: Tracer | None = None,
     ) -> None:
         delivery, providers = settings.delivery, provider_names(settings.providers)
         self._most = delivery.max_connections
         self._placing = Placing(settings, lanes)
         self._emitter = Emitter(settings.events, broker.events)
-        self._handling = Handling(settings, store, self._placing, emitter=self._emitter)
+        self._tracing = None
         timeouts = Limits(Times.of(delivery.timeouts))
+        if tracer is not None:
+            self._tracing = AttemptTracing(tracer)
+        self._handling = Handling(
+            settings, store, self._placing, emitter=self._emitter, tracing=self._tracing
+        )
         opener = Opener(settings, resolver, random.SystemRandom())
         self._pool = Pool(
             Tools(timeouts, opener, self._handling),
@@ -107,6 +116,8 @@ class DeliveryService:
         await self._ownership.stop()
         await self._emitter.stop()
         self._gauges.stop()
+        if self._tracing is not None:
+            await self._tracing.close()
 
 
 def build(
@@ -114,7 +125,9 @@ def build(
 ) -> DeliveryService:
     """The service over real DNS and the configured content store. Raises `ConfigError`."""
     resolver = DnspythonResolver(settings.dns)
-    return DeliveryService(settings, broker, resolver, open_store(settings.content_store), lanes)
+    tracer = open_tracer(settings.tracing, DeliveryService.name)
+    store = open_store(settings.content_store)
+    return DeliveryService(settings, broker, resolver, store, lanes, tracer=tracer)
 
 
 def check_lanes(settings: Settings, lanes: Collection[str]) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
+import msgspec
+
+from services.delivery.custody import Successors
 from services.delivery.decide import Decision
 from shared import metrics
-from shared.logs import log_event
+from shared.broker.topology import ACCEPTED, PARKED
+from shared.logs import log_event, log_parked
 from shared.messages.model import DeliveryJob, Event, MessageClass, Recipient
 from shared.messages.outcome import Deferred, Delivered, Failed, Outcome, Unknown
 from shared.plan.names import normal_domain
@@ -93,6 +97,7 @@ class Report:
         provider.octets(job.content.size)
         seconds = now - job.accepted_at
         self._seconds(job).delivered(seconds, count)
+        _exemplify(job, "delivered", seconds, now)
         if self._domains:
             self._count_domains(job, outcomes)
         log_event(
@@ -106,6 +111,7 @@ class Report:
                 reply=str(outcomes[0].reply),
                 attempt=job.attempt + 1,
                 queue_seconds=seconds,
+                trace_id=job.trace_id,
             )
         )
 
@@ -115,6 +121,7 @@ class Report:
         seconds = self._seconds(job)
         if decision.delivered:
             seconds.delivered(age, len(decision.delivered))
+            _exemplify(job, "delivered", age, now)
             _log("delivered", job, decision.delivered, now)
         if decision.uncertain:
             self._uncertain(job, decision, now)
@@ -128,16 +135,35 @@ class Report:
             provider.failures[failed.reason]()
             (seconds.expired if expired else seconds.failed)(age)
             kind = "expired" if expired else "failed"
+            _exemplify(job, kind, age, now)
             _log(kind, job, ((recipient, failed.reply),), now, failed.reason)
+
+    def followed(self, job: DeliveryJob, following: Successors, now: float) -> None:
+        """Tell about notification and parked jobs once they are durable."""
+        reasons = iter(following.parked)
+        for message in following.messages:
+            if message.queue == ACCEPTED:
+                dsn = Event("dsn", now, job.mail_id, message.message_id, trace_id=job.trace_id)
+                log_event(dsn)
+            elif message.queue == PARKED:
+                parked = msgspec.structs.replace(job, id=message.message_id)
+                log_parked(parked.id, next(reasons).value, "", now, parked)
 
     def _uncertain(self, job: DeliveryJob, decision: Decision, now: float) -> None:
         count, age = len(decision.uncertain), now - job.accepted_at
         metrics.uncertain_outcomes.labels(decision.policy.value).inc(count)
         if decision.policy is Uncertain.SENT:
             self._seconds(job).delivered(age, count)
+            _exemplify(job, "delivered", age, now)
         elif decision.policy is Uncertain.HOLD:
             self._seconds(job).parked(age, count)
+            _exemplify(job, "parked", age, now)
         _log("uncertain", job, decision.uncertain, now, decision.policy.value)
+
+
+def _exemplify(job: DeliveryJob, outcome: str, age: float, now: float) -> None:
+    if job.traceparent:
+        metrics.exemplify_age(job.message_class, outcome, age, job.trace_id, now)
 
 
 def _log(
@@ -159,5 +185,6 @@ def _log(
             reason=reason,
             attempt=job.attempt + 1,
             queue_seconds=now - job.accepted_at,
+            trace_id=job.trace_id,
         )
     )

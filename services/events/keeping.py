@@ -25,7 +25,10 @@ def store_path(settings: Settings) -> Path:
     """Where events are kept. Raises `ConfigError` where they are not."""
     path = settings.events.store.path
     if path is None:
-        raise ConfigError("events.store.path: is not set, so no events are kept")
+        raise ConfigError(
+            "events.store.path: is not set, so no events are kept; "
+            "`postroad events --follow` shows them as they happen"
+        )
     return path
 
 

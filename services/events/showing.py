@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from rich.text import Text
 
 from shared.events.model import Hop, MailEvent
-from shared.logs import escape
+from shared.log_text import escape
 from shared.settings.units import format_duration
 
 COLOURS = {

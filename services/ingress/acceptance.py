@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from services.ingress.content import Inspected, class_of, inspect
 from services.ingress.dialogue import Dialogue
 from services.ingress.hygiene import Submission, prepare
+from services.ingress.tracing import AcceptTracing
 from services.ingress.transaction import Transaction
 from shared import metrics
 from shared.broker.interface import Broker, Outgoing, Refused, Unavailable, Unroutable
@@ -53,6 +54,7 @@ from shared.smtp.server_replies import (
     ServerReply,
     queued,
 )
+from shared.tracing.tracer import Tracer
 
 STORE_TIMEOUT = 60.0
 """Seconds a content may take to reach the store; the client waits ten minutes for its reply."""
@@ -65,7 +67,10 @@ _count_octets = metrics.ingress_bytes.inc
 
 
 class Acceptance:
-    """Takes mail for all sessions of the process. `clock` gives epoch seconds."""
+    """Takes mail for all sessions of the process. `clock` gives epoch seconds.
+
+    With a `tracer`, clients of `trusted_tenants` may name the trace of their mail.
+    """
 
     def __init__(
         self,
@@ -76,6 +81,8 @@ class Acceptance:
         entropy: Callable[[int], bytes] = os.urandom,
         *,
         emitter: Emitter | None = None,
+        tracer: Tracer | None = None,
+        trusted_tenants: Collection[str] = (),
     ) -> None:
         self._broker = broker
         self._store = store
@@ -83,6 +90,7 @@ class Acceptance:
         self._clock = clock
         self._entropy = entropy
         self._emitter = emitter or silent()
+        self._tracing = AcceptTracing(tracer, trusted_tenants, clock) if tracer else None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending = 0
         self._idle = asyncio.Event()
@@ -95,6 +103,11 @@ class Acceptance:
     async def wait_idle(self) -> None:
         """Return once every mail that was begun is answered."""
         await self._idle.wait()
+
+    def content_begins(self, transaction: Transaction) -> None:
+        """The client is told to send the content, or its first chunk."""
+        if self._tracing is not None and not transaction.began:
+            transaction.began = self._clock()
 
     def accept(
         self, dialogue: Dialogue, transaction: Transaction, content: bytes, answer: Answer
@@ -126,6 +139,9 @@ class Acceptance:
     ) -> ServerReply | None:
         now = self._clock()
         identity = mail_id(int(now * 1000), self._entropy(10))
+        span = None
+        if self._tracing is not None:
+            span = self._tracing.begin(dialogue, transaction, inspected.content, now)
         if dialogue.user is not None:
             path, user = transaction.reverse_path.address, dialogue.user
             bound = user.senders is not None
@@ -146,6 +162,9 @@ class Acceptance:
         )
         mail = _mail(identity, now, dialogue, transaction, inspected=inspected, stored=stored)
         events = of_mail(mail, dialogue.tls) if self._emitter.concerns(mail.tenant) else ()
+        if span is not None and self._tracing is not None:
+            mail = replace(mail, traceparent=span.traceparent)
+            answer = self._tracing.answering(span, transaction, mail, answer)
         if large:
             self._start(self._store_and_publish(mail, events, content, answer))
         else:
@@ -186,7 +205,10 @@ class Acceptance:
         _count_accepted()
         _count_octets(mail.content.size)
         recipients = tuple([recipient.address for recipient in mail.recipients])
-        log_event(Event("accepted", mail.accepted_at, mail.id, recipients=recipients))
+        accepted = Event("accepted", mail.accepted_at, mail.id, recipients=recipients)
+        if mail.traceparent:
+            accepted = replace(accepted, trace_id=mail.trace_id)
+        log_event(accepted)
         if events:
             self._emitter.emit(events)
         # custody: the broker has the mail, for every recipient, in one durable message.

@@ -22,6 +22,9 @@ _NAME = b"x-postroad-class"
 _FIELD = re.compile(
     rb"^X-Postroad-Class[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)\r\n", re.IGNORECASE | re.MULTILINE
 )
+_TRACEPARENT = re.compile(
+    rb"^traceparent[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)\r\n", re.IGNORECASE | re.MULTILINE
+)
 _CLASSES = {message_class.encode(): message_class for message_class in MessageClass}
 
 
@@ -44,6 +47,12 @@ def inspect(content: bytes) -> Inspected:
     rest = _FIELD.sub(b"", content[:end]) + content[end:]
     named = [_CLASSES[value] for value in values if value in _CLASSES]
     return Inspected(rest, named[0] if named else None, looping)
+
+
+def traceparent_of(content: bytes) -> str:
+    """The value of the header field `traceparent`; empty where there is none, or more than one."""
+    values = _TRACEPARENT.findall(content, 0, header_end(content))
+    return values[0].strip(b" \t").decode("latin-1") if len(values) == 1 else ""
 
 
 def class_of(priority: int) -> MessageClass | None:

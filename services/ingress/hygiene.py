@@ -1,8 +1,8 @@
 """What mail that users submit needs before it goes on (pure; RFC 6409, 8). Relayed mail stays.
 
-Bcc goes, a missing Date, Message-ID or From comes; what would be read one way here and another way
-elsewhere (two From, a line that is no header field) is refused with its reason. The body is never
-looked at.
+Bcc and the fields of a trace go, a missing Date, Message-ID or From comes; what would be read one
+way here and another way elsewhere (two From, a line that is no header field) is refused with its
+reason. The body is never looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _ONCE = frozenset((b"from", b"sender", b"reply-to", b"date", b"message-id", b"su
 """Fields that may come once (RFC 5322, 3.6): who reads the first sees another mail than who reads
 the last."""
 _SENDERS = frozenset((b"sender", b"resent-from", b"resent-sender"))
-_SECRET = frozenset((b"bcc", b"resent-bcc"))
+_SECRET = frozenset((b"bcc", b"resent-bcc", b"traceparent", b"tracestate"))
+"""Fields for us: blind copies, and the client's place in a trace."""
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 
 

@@ -28,6 +28,7 @@ from shared.file_watch import FileWatch
 from shared.open_files import allow_connections
 from shared.settings.accepting import IngressSettings, OauthSettings
 from shared.settings.model import Settings
+from shared.tracing.tracer import Tracer, open_tracer
 
 PATIENCE = 0.6
 """The part of the grace that open transactions get at a drain; storing needs the rest."""
@@ -51,14 +52,23 @@ class Ingress:
         )
     )
 
-    def __init__(self, settings: Settings, broker: Broker, store: ContentStore) -> None:
+    def __init__(
+        self, settings: Settings, broker: Broker, store: ContentStore, tracer: Tracer | None = None
+    ) -> None:
         ingress = settings.ingress
         self._settings = settings
         self.addresses: list[tuple[str, int]] = []
         self._sessions = Sessions(*_session_limits(ingress))
         self._emitter = Emitter(settings.events, broker.events)
-        most = settings.content_store.inline_max_bytes
-        self._acceptance = Acceptance(broker, store, most, emitter=self._emitter)
+        self._tracer = tracer
+        self._acceptance = Acceptance(
+            broker,
+            store,
+            settings.content_store.inline_max_bytes,
+            emitter=self._emitter,
+            tracer=tracer,
+            trusted_tenants=settings.tracing.trusted_tenants,
+        )
         self._authentication = None
         self._watches: list[FileWatch] = []
         if path := ingress.credentials_file:
@@ -141,6 +151,8 @@ class Ingress:
         self._overload.stop()
         if self._authentication is not None:
             self._authentication.close()
+        if self._tracer is not None:
+            await self._tracer.close()
 
 
 def _session_limits(ingress: IngressSettings) -> tuple[int, float, int]:
@@ -163,7 +175,8 @@ def _load_limits(ingress: IngressSettings) -> LoadLimits:
 def build(settings: Settings, broker: Broker) -> Ingress:
     """The service, not listening yet. Raises `ConfigError`."""
     check_files(settings)
-    return Ingress(settings, broker, open_store(settings.content_store))
+    tracer = open_tracer(settings.tracing, Ingress.name)
+    return Ingress(settings, broker, open_store(settings.content_store), tracer)
 
 
 def check_files(settings: Settings) -> None:

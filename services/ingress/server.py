@@ -210,12 +210,14 @@ class SmtpServer(AuthExchange):
     def _change_mode(self, dialogue: Dialogue) -> None:
         mode = dialogue.mode
         if mode is Mode.CONTENT:
+            self._content_begins(dialogue)
             self._content = DataReader(message_limit(dialogue.rules, dialogue.user))
             self._progress = 0
             # A client that did not wait for 354 is taken at its word: this is content.
             if len(self.lines):
                 self._read_content(self.lines.take_rest())
         elif mode is Mode.CHUNK:
+            self._content_begins(dialogue)
             self._content = dialogue.chunk
             self._progress = 0
             self._read_content(self.lines.take_rest())
@@ -227,6 +229,10 @@ class SmtpServer(AuthExchange):
             self._hold_for(_AUTH, self._run_auth(dialogue))
         else:
             self._start_tls()
+
+    def _content_begins(self, dialogue: Dialogue) -> None:
+        if dialogue.transaction is not None:
+            self._context.acceptance.content_begins(dialogue.transaction)
 
     def _after_refused_data(self, dialogue: Dialogue) -> None:
         """Octets behind DATA are a content, which must not be read as commands (RFC 2920, 3.1)."""

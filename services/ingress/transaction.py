@@ -11,7 +11,7 @@ from shared.smtp.paths import ForwardPath, ReversePath
 class Transaction:
     """What MAIL and RCPT have said so far."""
 
-    __slots__ = ("chunks", "parameters", "recipients", "reverse_path", "wishes")
+    __slots__ = ("began", "chunks", "parameters", "recipients", "reverse_path", "wishes")
 
     def __init__(self, reverse_path: ReversePath, parameters: MailParameters) -> None:
         self.reverse_path = reverse_path
@@ -20,6 +20,8 @@ class Transaction:
         self.wishes: dict[int, RecipientParameters] = {}
         """By the number of the recipient, where there are any."""
         self.chunks: ChunkedContent | None = None
+        self.began = 0.0
+        """When the content did, in seconds since the epoch; 0 where nobody wants to know."""
 
     def chunked(self) -> bytes | DataFault:
         """The content that came in chunks."""

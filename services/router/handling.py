@@ -19,6 +19,7 @@ from services.router.routing import MALFORMED, TOO_LATE, Way, domain_of, given_u
 from services.router.splitting import Split, first_job, split
 from services.router.successors import Plan, Successors, SuccessorSettings
 from services.router.telling import parked
+from services.router.tracing import TracedDelivery, traced
 from services.router.ways import Ways
 from shared.broker.interface import Broker, Consumer, Delivery, ParkReason
 from shared.broker.pacing import Pace
@@ -37,6 +38,7 @@ from shared.plan.lanes import LanePlan
 from shared.plan.limits import LimitTable
 from shared.settings.model import Settings
 from shared.settings.shaping import LimitsSettings
+from shared.tracing.tracer import Tracer
 
 PACES = {DUE: Pace(portion=8, pause=0.005), CROWD: Pace(portion=2, pause=0.02)}
 """For what comes back from delivery, while accepted mail comes: 1,600 and 100 a second.
@@ -71,14 +73,16 @@ class Router:
         *,
         clock: Callable[[], float] = time.time,
         look: float = 60.0,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._broker = broker
         self._resolver = resolver
         self._store = store
+        self._clock = clock
+        self._tracer = tracer
         lanes = LanePlan(settings.lanes, LimitTable(settings.limits))
         self._ways = Ways(settings, lanes)
-        self._clock = clock
         self._emitter = emitter = Emitter(settings.events, broker.events)
         self._successors = Successors(
             SuccessorSettings.of(settings), lanes, clock, emitter.concerns
@@ -122,6 +126,8 @@ class Router:
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._emitter.stop()
+        if self._tracer is not None:
+            await self._tracer.close()
 
     def handle(self, delivery: Delivery) -> None:
         """Route one message. What cannot be read is parked."""
@@ -139,11 +145,15 @@ class Router:
             self._reject(delivery, error.reason, str(error))
             return
         if isinstance(message, AcceptedMail):
-            self._find_ways(delivery, first_job(message))
+            parent = first_job(message)
         elif isinstance(message, DeliveryJob):
-            self._find_ways(delivery, message)
+            parent = message
         else:
             self._reject(delivery, ParkReason.UNDECODABLE, "neither mail nor job")
+            return
+        if self._tracer is not None and parent.traceparent:
+            delivery, parent = traced(self._tracer, delivery, parent, self._clock)
+        self._find_ways(delivery, parent)
 
     def _find_ways(self, delivery: Delivery, parent: DeliveryJob) -> None:
         if parent.deliver_by is not None and self._successors.is_overdue(parent):
@@ -176,7 +186,10 @@ class Router:
         ways: list[Way | None],
         unknown: dict[str, list[int]],
     ) -> None:
+        began = self._clock()
         answers = await asyncio.gather(*map(self._resolver.mail_exchangers, unknown))
+        if isinstance(delivery, TracedDelivery):
+            delivery.dns_seconds = self._clock() - began
         for (domain, numbers), answer in zip(unknown.items(), answers, strict=True):
             for number in numbers:
                 ways[number] = self._ways.by_dns(domain, answer)
@@ -239,10 +252,10 @@ class Router:
     def _reject(
         self, delivery: Delivery, reason: ParkReason, detail: str, job: DeliveryJob | None = None
     ) -> None:
-        detail, told = clip(detail), []
+        detail, told, now = clip(detail), [], self._clock()
         if job is not None and self._emitter.concerns(job.tenant):
-            told = parked(job, reason, detail, self._clock())
-        moved = park(delivery, reason, detail, self._emitter, told)
+            told = parked(job, reason, detail, now)
+        moved = park(delivery, reason, detail, self._emitter, told, now=now, job=job)
         moved.add_done_callback(self._rejected)
 
     def _rejected(self, future: asyncio.Future[None]) -> None:

@@ -7,12 +7,15 @@ the minutes in which routers of two plans run: each takes the other's queues for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from shared import metrics
 from shared.broker.interface import Broker, Consumer, Delivery, Outgoing, Unavailable
 from shared.broker.topology import DUE, WAIT_STEPS_MS
-from shared.logs import get_logger
+from shared.logs import get_logger, log_detail
+from shared.messages.model import Event
 
 RETRY = 1.0
 """Seconds until a broker that could not tell is asked again."""
@@ -21,8 +24,15 @@ RETRY = 1.0
 class LeftOvers:
     """Looks for such queues every `pause` seconds and empties them."""
 
-    def __init__(self, broker: Broker, prefetch: int, pause: float) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        prefetch: int,
+        pause: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._broker = broker
+        self._clock = clock
         self._prefetch = prefetch
         self._pause = pause
         self._consumers: dict[str, Consumer] = {}
@@ -70,10 +80,11 @@ class LeftOvers:
         # custody: the job is durable on its way to the router before it leaves the old queue.
         moved = delivery.forward([again], lasting=False)
         self._moving.add(moved)
-        moved.add_done_callback(self._moved)
+        moved.add_done_callback(partial(self._moved, delivery.message_id))
 
-    def _moved(self, moved: asyncio.Future[None]) -> None:
+    def _moved(self, message_id: str, moved: asyncio.Future[None]) -> None:
         self._moving.discard(moved)
         metrics.in_flight.dec()
-        if not moved.cancelled():
-            moved.exception()  # the broker delivers it again
+        # Else the broker delivers it again.
+        if not moved.cancelled() and moved.exception() is None:
+            log_detail(Event("given_back", self._clock(), "", message_id, reason="left_over"))

@@ -8,10 +8,12 @@ from shared.broker.interface import Broker
 from shared.content.store import open_store
 from shared.dns.resolver import DnspythonResolver
 from shared.settings.model import Settings
+from shared.tracing.tracer import open_tracer
 
 
 def build(settings: Settings, broker: Broker) -> Router:
     """The service. Raises `ConfigError`."""
     store = open_store(settings.content_store)
     resolver = DnspythonResolver(settings.dns, kept=own_names(settings))
-    return Router(settings, broker, resolver, store)
+    tracer = open_tracer(settings.tracing, Router.name)
+    return Router(settings, broker, resolver, store, tracer=tracer)

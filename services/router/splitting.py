@@ -59,6 +59,7 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
         dsn=mail.dsn,
         binary=mail.binary,
         deliver_by=mail.deliver_by,
+        traceparent=mail.traceparent,
         schema=mail.schema,
     )
 

@@ -161,6 +161,7 @@ class Successors:
                 destination=job.destination,
                 site=job.site,
                 attempt=job.attempt,
+                trace_id=job.trace_id,
             )
         )
 
@@ -196,7 +197,8 @@ class Successors:
         )
         plan.messages.append(Outgoing(ACCEPTED, encode(dsn), dsn.id))
         plan.counts += [_dsns[action] for action in {report.action.value for report in reports}]
-        plan.events.append(Event(kind="dsn", at=now, mail_id=parent.mail_id, job_id=dsn.id))
+        event = Event("dsn", now, parent.mail_id, dsn.id, trace_id=parent.trace_id)
+        plan.events.append(event)
 
     def _give_up(
         self, plan: Plan, job: DeliveryJob, recipient: Recipient, failure: Undeliverable, now: float
@@ -206,7 +208,11 @@ class Successors:
         provider = job.provider if job.provider in self._settings.providers else OTHER_PROVIDER
         age = metrics.queue_seconds.labels(job.message_class.value, kind).observe
         plan.counts.append(metrics.failures.labels(provider, reason).inc)
-        plan.counts.append(partial(age, now - job.accepted_at))
+        seconds = now - job.accepted_at
+        plan.counts.append(partial(age, seconds))
+        if job.traceparent:
+            example = (job.message_class, kind, seconds, job.trace_id, now)
+            plan.counts.append(partial(metrics.exemplify_age, *example))
         plan.events.append(_event(kind, job, (recipient,), failure.reply, now, reason=reason))
 
 
@@ -242,4 +248,5 @@ def _event(
         reason=reason,
         attempt=job.attempt,
         queue_seconds=now - job.accepted_at,
+        trace_id=job.trace_id,
     )

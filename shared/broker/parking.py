@@ -5,9 +5,11 @@ Only headers are added; the body stays byte for byte, so that a repaired message
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from shared.broker.interface import ParkReason
+from shared.logs import get_logger
 
 REASON = "x-postroad-reason"
 DETAIL = "x-postroad-detail"
@@ -15,6 +17,13 @@ QUEUE = "x-postroad-queue"
 
 LONGEST_DETAIL = 512
 """Characters of a detail that a header carries; it may hold text from a peer."""
+
+
+def log_at_limit(message_id: str, detail: str, moved: asyncio.Future[None] | None = None) -> None:
+    """Log that a broker parked a message by itself, once it has `moved`: no service knows of it."""
+    if moved is None or (not moved.cancelled() and moved.exception() is None):
+        reason = ParkReason.DELIVERY_LIMIT.value
+        get_logger().info("parked", job_id=message_id, reason=reason, reply=detail)
 
 
 def parking_headers(

@@ -5,13 +5,13 @@ A message on the exchange has one line or more, all of them with the same routin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 import msgspec
 
 from shared.events.model import SCHEMA, MailEvent
-from shared.logs import to_json
+from shared.log_text import to_json
 
 NONE = "none"
 """Stands in a routing key for what is not known yet."""
@@ -45,6 +45,11 @@ def decode_event(line: bytes) -> MailEvent:
 def lines_of(body: bytes) -> Sequence[bytes]:
     """The lines of a message."""
     return [line for line in body.split(b"\n") if line]
+
+
+def count_lines(told: Iterable[tuple[str, bytes]]) -> int:
+    """How many events are told."""
+    return sum(body.count(b"\n") + 1 for _, body in told)
 
 
 def word(text: str) -> str:

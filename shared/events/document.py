@@ -101,7 +101,8 @@ postroad events --guaranteed --follow >> events.jsonl   # each leaves the queue 
 Readers have to expect an event twice, and those of a mail out of order across services: put them
 in order by `at`. A message that cannot be read, and one that the broker itself parks (it failed
 or killed its consumer 20 times), has no event: nobody could say whose it was.
-`postroad_parked_messages_total` counts them.
+`postroad_parked_messages_total` counts them. A guaranteed event whose readers die 20 times is
+parked as well, and not lost.
 
 ## Versions
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from shared import metrics
 from shared.broker.interface import LONGEST_BODY, EventLine, Listener, Outgoing, Told
 from shared.broker.topology import GUARANTEED_EVENTS
-from shared.events.codec import encode_event, routing_key
+from shared.events.codec import count_lines, encode_event, routing_key
 from shared.events.model import KINDS, MailEvent
 from shared.settings.telling import EventSettings, Publish
 
@@ -42,6 +42,8 @@ class Emitter:
         self._on_demand = settings.publish is Publish.DEMAND
         self._most = settings.buffer_bytes
         self._size = 0
+        self._batch: list[Told] = []
+        self._batch_size = 0
         self._lines: dict[Key, list[bytes]] = {}
         self._keys: dict[Key, str] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -97,11 +99,14 @@ class Emitter:
 
     def _flush(self) -> None:
         self._timer = None
-        if not self._lines:
-            return
-        if self._line.scatter(list(self._told())):
-            self._lines, self._size = {}, 0
-        else:
+        if not self._batch:
+            # Made once, however often it is not taken.
+            self._batch, self._batch_size = list(self._told()), self._size
+            self._lines = {}
+        if self._line.scatter(self._batch):
+            self._size -= self._batch_size
+            self._batch = []
+        if self._batch or self._lines:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     def _told(self) -> Iterator[Told]:
@@ -129,11 +134,11 @@ class Emitter:
             self._look.cancel()
         try:
             async with asyncio.timeout(LAST_SECONDS):
-                while self._lines:  # noqa: ASYNC110 - at the end only
+                while self._lines or self._batch:  # noqa: ASYNC110 - at the end only
                     await asyncio.sleep(FLUSH_SECONDS)
         except TimeoutError:
-            _full(sum(map(len, self._lines.values())))
-            self._lines, self._size = {}, 0
+            _full(sum(map(len, self._lines.values())) + count_lines(self._batch))
+            self._lines, self._batch, self._size = {}, [], 0
         if self._timer is not None:
             self._timer.cancel()
         self.wanted = False

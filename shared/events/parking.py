@@ -11,6 +11,8 @@ from shared.broker.parking import parking_headers
 from shared.broker.topology import PARKED
 from shared.events.emitter import Emitter
 from shared.events.model import MailEvent
+from shared.logs import log_parked
+from shared.messages.model import DeliveryJob
 
 
 def park(
@@ -18,9 +20,15 @@ def park(
     reason: ParkReason,
     detail: str,
     emitter: Emitter,
-    events: Sequence[MailEvent],
+    events: Sequence[MailEvent] = (),
+    *,
+    now: float,
+    job: DeliveryJob | None = None,
 ) -> asyncio.Future[None]:
-    """Move to the parking queue, as `Delivery.reject`; `events` tell of it."""
+    """Move to the parking queue, as `Delivery.reject`; `events` and a line in the log tell of it.
+
+    `now` is in seconds since the epoch; `job` is None if nobody can read the message.
+    """
     owed = emitter.owed(events)
     if owed:
         headers = parking_headers(delivery.headers, delivery.queue, reason, detail)
@@ -34,6 +42,7 @@ def park(
         if not done.cancelled() and done.exception() is None:
             if owed:
                 metrics.parked_messages.labels(reason.value).inc()
+            log_parked(delivery.message_id, reason.value, detail, now, job)
             emitter.emit(events)
 
     moved.add_done_callback(tell)

@@ -99,6 +99,7 @@ class ReportedMail:
     content: bytes
     dsn: DsnWishes | None = None
     deliver_by: DeliverBy | None = None
+    traceparent: str = ""
 
     @classmethod
     def of(cls, job: DeliveryJob, content: bytes) -> ReportedMail:
@@ -113,6 +114,7 @@ class ReportedMail:
             content,
             job.dsn,
             job.deliver_by,
+            job.traceparent,
         )
 
 
@@ -135,6 +137,7 @@ def notification(
         message_class=mail.message_class,
         eight_bit=not is_ascii,
         smtputf8=not is_ascii,
+        traceparent=mail.traceparent,
     )
 
 

@@ -97,7 +97,8 @@ class AcceptedMail(
 
     `accepted_at` is seconds since the epoch. An empty `reverse_path` is the null reverse-path.
     `dsn` is None while nobody has asked for anything special. A `binary` content has no lines, and
-    goes on as BINARYMIME only (RFC 3030, 3).
+    goes on as BINARYMIME only (RFC 3030, 3). `traceparent` (W3C Trace Context) names the span that
+    caused this message; empty if its trace is not recorded.
     """
 
     id: str
@@ -112,7 +113,13 @@ class AcceptedMail(
     dsn: DsnWishes | None = None
     binary: bool = False
     deliver_by: DeliverBy | None = None
+    traceparent: str = ""
     schema: int = PLAIN
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits; empty if no trace is recorded."""
+        return self.traceparent[3:35]
 
 
 class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", tag_field="type"):
@@ -124,7 +131,8 @@ class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", ta
     `site` and `provider` tell where `destination` really is (see `shared.plan.sites`); empty in a
     job of a version that did not know them. `static` tells that `exchangers` were configured, not
     found in DNS. `turn` is when its site will have time for it, in seconds since the epoch, if a
-    worker gave it back; 0 if none did.
+    worker gave it back; 0 if none did. `traceparent` names the span of the router that made the job
+    of an accepted mail: that of later attempts too.
     """
 
     id: str
@@ -148,7 +156,13 @@ class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", ta
     dsn: DsnWishes | None = None
     binary: bool = False
     deliver_by: DeliverBy | None = None
+    traceparent: str = ""
     schema: int = PLAIN
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits; empty if no trace is recorded."""
+        return self.traceparent[3:35]
 
     @property
     def blob_share(self) -> Fraction:
@@ -159,8 +173,9 @@ class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", ta
 class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", omit_defaults=True):
     """One change of custody, as logged: ids first, then what happened to whom and why.
 
-    `kind` is accepted, routed, delivered, deferred, uncertain, failed, expired, dsn or parked.
-    `at` is seconds since the epoch; `queue_seconds` runs from acceptance.
+    `kind` is accepted, routed, delivered, deferred, uncertain, failed, expired, dsn or parked, and,
+    for who debugs, given_back. `at` is seconds since the epoch; `queue_seconds` runs from
+    acceptance.
     """
 
     kind: str
@@ -174,4 +189,5 @@ class Event(msgspec.Struct, frozen=True, tag="event", tag_field="type", omit_def
     reason: str = ""
     attempt: int = 0
     queue_seconds: float = 0.0
+    trace_id: str = ""
     schema: int = PLAIN

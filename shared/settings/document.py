@@ -50,6 +50,7 @@ _WORDS: dict[Callable[..., object], str] = {
     values.broker_url: "URL",
     values.store_url: "URL",
     values.endpoint_url: "URL",
+    values.collector_url: "URL",
     values.host_name: "host name",
     values.ip_address: "IP address",
     values.network: "network",

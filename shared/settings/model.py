@@ -35,6 +35,7 @@ from shared.settings.shaping import (
     check_lanes,
 )
 from shared.settings.telling import EventSettings
+from shared.settings.tracing import TracingSettings
 from shared.settings.units import Duration, parse_duration_ms
 
 
@@ -226,14 +227,33 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+Rate = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class SamplingSettings(Section):
+    """Which lines of custody are left out: one in so many is kept, and says so (`sampled`).
+
+    The id of the mail decides, so that a mail has all its lines or none. Lines of failed, expired,
+    uncertain and parked recipients, warnings and errors are always kept.
+    """
+
+    accepted: Rate = Field(1, json_schema_extra=in_units("lines"), description="Of `accepted`.")
+    routed: Rate = Field(1, json_schema_extra=in_units("lines"), description="Of `routed`.")
+    delivered: Rate = Field(1, json_schema_extra=in_units("lines"), description="Of `delivered`.")
+    deferred: Rate = Field(1, json_schema_extra=in_units("lines"), description="Of `deferred`.")
+
+
 class LoggingSettings(Section):
-    """What is logged, to standard error."""
+    """What is logged, to standard error. Changes are taken up without a restart."""
 
     level: LogLevel = Field(
         LogLevel.INFO, description="`debug`, `info` (each change of custody), `warning`, `error`."
     )
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json`, `console`, or `auto`: console on a terminal, else json."
+    )
+    sampling: SamplingSettings = Field(
+        default_factory=SamplingSettings, description="Lines that are left out."
     )
 
 
@@ -295,6 +315,7 @@ class Settings(Section):
         default_factory=EventSettings, description="What is told of each mail."
     )
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="Logs.")
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="Traces.")
     shutdown_grace: Duration = Field(
         parse_duration_ms("30s"),
         description="Time a service may take to drain after SIGTERM before it gives up.",

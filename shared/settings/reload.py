@@ -1,7 +1,7 @@
 """Takes up new limits while the process runs: watches the configuration file.
 
-A file that cannot be used changes nothing. What takes effect without a restart is `limits`, and the
-keys that a service says it takes up; all others that changed are named.
+A file that cannot be used changes nothing. What takes effect without a restart is `limits`,
+`logging`, and the keys that a service says it takes up; all others that changed are named.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.file_watch import PAUSE, FileWatch
 from shared.logs import get_logger
 from shared.settings.changes import changes
 from shared.settings.load import ConfigError, load_settings
-from shared.settings.model import Settings
+from shared.settings.model import LoggingSettings, Settings
 from shared.settings.shaping import LimitOverride, LimitsSettings
 
 MOST_LOGGED = 20
@@ -24,6 +24,7 @@ MOST_LOGGED = 20
 
 Load = Callable[[Path], Settings]
 OnChange = Callable[[LimitsSettings], None]
+OnLogging = Callable[[LoggingSettings], None]
 
 
 @runtime_checkable
@@ -39,8 +40,9 @@ class Live(Protocol):
 class SettingsWatch(FileWatch):
     """Calls `on_change`, on the loop, with the limits each time they have changed.
 
-    `live` is told of its keys. `settings` are those the process runs with. `load` is called on a
-    thread and raises `ConfigError`.
+    `on_logging`, if given, is called with changed settings of the logs, and `live` is told of its
+    keys. `settings` are those the process runs with. `load` is called on a thread and raises
+    `ConfigError`.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SettingsWatch(FileWatch):
         on_change: OnChange,
         *,
         live: Live | None = None,
+        on_logging: OnLogging | None = None,
         load: Load = load_settings,
         pause: float = PAUSE,
     ) -> None:
@@ -58,6 +61,7 @@ class SettingsWatch(FileWatch):
         self._settings = settings
         self._on_change = on_change
         self._live = live
+        self._on_logging = on_logging
         self._load = load
 
     async def read(self) -> None:
@@ -73,11 +77,17 @@ class SettingsWatch(FileWatch):
             metrics.config_reloads.labels("ok").inc()
         live_keys = self._live.live_keys if self._live is not None else frozenset()
         taken = {key: what for key, what in found.items() if key in live_keys}
-        others = [key for key in found if key not in taken and not key.startswith("limits.")]
+        always = ("limits.",) if self._on_logging is None else ("limits.", "logging.")
+        others = [key for key in found if key not in taken and not key.startswith(always)]
         if others:
             told = {key: found[key] for key in others[:MOST_LOGGED]}
             more = max(0, len(others) - MOST_LOGGED)
             get_logger().warning("configuration needs a restart", keys=told, more=more)
+        if self._on_logging is not None and new.logging != self._settings.logging:
+            self._on_logging(new.logging)
+            self._settings = self._settings.model_copy(update={"logging": new.logging})
+            logs = {key: what for key, what in found.items() if key.startswith("logging.")}
+            get_logger().info("configuration taken up", keys=logs)
         if taken:
             self._take_up_keys(new, taken)
         if new.limits != self._settings.limits:

@@ -50,6 +50,13 @@ def endpoint_url(url: str) -> str:
     return url
 
 
+def collector_url(url: str) -> str:
+    """Empty, or an `http://` or `https://` URL without credentials, which would be logged."""
+    if url and "@" in _split_url(url).netloc:
+        raise ValueError("credentials come from OTEL_EXPORTER_OTLP_HEADERS in the environment")
+    return endpoint_url(url)
+
+
 def hide_password(url: str) -> str:
     """The URL as it may be logged."""
     parts = urlsplit(url)

@@ -43,6 +43,7 @@ ZERO = {
     "postroad_jwks_reloads_total": "there are no issuers of tokens",
     "postroad_dropped_log_lines_total": "the disk took every line",
     "postroad_ignored_heartbeats_total": "all workers are of one version",
+    "postroad_spans_total": "nothing was traced",
     "postroad_events_total": "nobody follows",
     "postroad_dropped_events_total": "nobody follows",
 }

@@ -38,6 +38,7 @@ from shared.settings.model import (
 from shared.settings.shaping import LaneSettings, LimitsSettings, SiteLimits
 from shared.settings.telling import EventSettings
 from shared.smtp.replies import Reply
+from shared.tracing.tracer import Tracer
 from tests.support.memory_broker import MemoryBroker
 
 TOPOLOGY = build_topology([1000], {"default": 1}, events=True)
@@ -59,11 +60,17 @@ class Loopback:
 
 
 class Rig:
-    def __init__(self, receiver: Receiver, broker: MemoryBroker, settings: Settings) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        broker: MemoryBroker,
+        settings: Settings,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.receiver, self.broker = receiver, broker
         self._numbers = itertools.count(1)
         self.store = open_store(settings.content_store)
-        self.service = DeliveryService(settings, broker, Loopback(), self.store)
+        self.service = DeliveryService(settings, broker, Loopback(), self.store, tracer=tracer)
 
     def job(self, *recipients: str, **changes: object) -> DeliveryJob:
         fields: dict[str, object] = {
@@ -94,6 +101,7 @@ async def rig(
     tmp_path: Path,
     script: Script | None = None,
     tls: ssl.SSLContext | None = None,
+    tracer: Tracer | None = None,
     **keys: Any,
 ) -> AsyncIterator[Rig]:
     limits = {key: keys.pop(key) for key in tuple(keys) if key in SiteLimits.model_fields}
@@ -109,7 +117,7 @@ async def rig(
         limits=at_most(**limits),
     )
     async with Receiver(script, tls=tls) as receiver:
-        one = Rig(receiver, MemoryBroker(TOPOLOGY), settings)
+        one = Rig(receiver, MemoryBroker(TOPOLOGY), settings, tracer)
         await one.broker.start()
         await one.service.start()
         try:

@@ -45,6 +45,16 @@ async def test_metrics_are_in_the_text_format_of_prometheus(port: int) -> None:
     assert b"\npostroad_ingress_sessions 3.0\n" in body
 
 
+async def test_metrics_are_in_openmetrics_for_who_asks_for_it(port: int) -> None:
+    accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*"
+
+    _, headers, body = await request(port, "/metrics", accept=accept)
+
+    assert headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert body.endswith(b"# EOF\n")
+    assert b"\n# TYPE postroad_accepted_messages counter\n" in body
+
+
 async def test_a_ready_service_is_ready(port: int) -> None:
     assert (await request(port, "/readyz"))[::2] == (200, b"ok\n")
 

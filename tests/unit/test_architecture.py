@@ -38,6 +38,7 @@ EDGES: dict[str, str | tuple[str, ...]] = {
     "dns": "shared/dns/",
     "kombu": "shared/broker/amqp/",
     "obstore": "shared/content/",
+    "opentelemetry": "shared/tracing/otel.py",
     "pydantic_settings": "shared/settings/",
     "sqlite3": ("shared/broker/embedded/", "services/events/store.py"),
     "structlog": "shared/logs.py",

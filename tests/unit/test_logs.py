@@ -6,28 +6,32 @@ import asyncio
 import json
 import logging
 import os
+import re
 import select
 import socket
 import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shared.log_text import escape, to_json
 from shared.logs import (
     LONGEST_TEXT,
+    _console_chain,
     _Sink,
     configure_logging,
-    escape,
     get_logger,
+    log_detail,
     log_event,
-    to_json,
+    log_parked,
 )
 from shared.messages.model import Event
 from shared.settings.model import LoggingSettings, LogLevel
@@ -51,8 +55,15 @@ def lines(capfd: pytest.CaptureFixture[str]) -> Lines:
     return lambda: capfd.readouterr().err.removesuffix("\n").split("\n")
 
 
-def configured(form: str, level: LogLevel = LogLevel.INFO, service: str = "") -> None:
-    settings = LoggingSettings.model_validate({"format": form, "level": level})
+def configured(
+    form: str,
+    level: LogLevel = LogLevel.INFO,
+    service: str = "",
+    sampling: Mapping[str, int] = MappingProxyType({}),
+) -> None:
+    settings = LoggingSettings.model_validate(
+        {"format": form, "level": level, "sampling": dict(sampling)}
+    )
     configure_logging(settings, service)
 
 
@@ -118,6 +129,109 @@ def test_text_from_a_peer_breaks_no_line_and_drives_no_terminal(form: str, lines
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_ids_are_what_a_line_begins_with(form: str, lines: Lines) -> None:
+    configured(form, service="delivery")
+
+    log_event(event(job_id="J1", reply="250 Ok"))
+    get_logger().warning("late", error="x", mail_id="M2", job_id="J2")
+    get_logger().error("failed", queue="q", message_id="M3")
+
+    first, second, third = lines()
+    if form == "console":
+        assert first.startswith("M1 J1 ")
+        assert second.startswith("M2 J2 ")
+        assert third.startswith("M3 ")
+    else:
+        assert list(json.loads(first))[:3] == ["mail_id", "job_id", "event"]
+        assert list(json.loads(second))[:4] == ["mail_id", "job_id", "event", "level"]
+        assert list(json.loads(third))[:2] == ["message_id", "event"]
+
+
+def test_a_console_line_without_ids_begins_with_its_time(lines: Lines) -> None:
+    configured("console")
+
+    get_logger().info("started", admin_port=9101)
+
+    log_event(event(recipients=("a@b.test", "c@d.test")))
+
+    started, delivered = lines()
+    assert " recipients=a@b.test,c@d.test" in delivered
+    assert re.match(r"\d\d:\d\d:\d\d\.\d+ \[info     \] started +admin_port=9101$", started)
+
+
+class Named:
+    """An object whose representation is what a stranger said."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+ANY_TEXT = st.text(st.characters()) | st.text(EVIL + "\ud800\udcff\u2029\ufeff=\"' ")
+
+
+@given(ANY_TEXT, ANY_TEXT, ANY_TEXT)
+def test_no_text_breaks_a_console_line_or_drives_a_terminal(
+    text: str, ident: str, kind: str
+) -> None:
+    line: Any = {"event": kind, "mail_id": ident, "reply": text, "those": [text], "a": Named(text)}
+    line["recipients"] = (text, Named(text))
+    for process in _console_chain("delivery", terminal=False):
+        line = process(None, "info", line)
+
+    assert harmless(line.decode("utf-8"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_sampled_line_says_for_how_many_it_stands(form: str, lines: Lines) -> None:
+    configured(form, sampling={"delivered": 4})
+
+    mails = [f"M{number}" for number in range(400)]
+    for mail_id in mails:
+        log_event(Event("delivered", 1.0, mail_id))
+        log_event(Event("failed", 1.0, mail_id))
+        log_event(Event("accepted", 1.0, mail_id))
+    get_logger().warning("seen")
+
+    found = lines()
+    delivered = [line for line in found if "delivered" in line]
+    assert 60 <= len(delivered) <= 140, "chance, but always the same"
+    mark = '"sampled":4' if form == "json" else "sampled=4"
+    assert all(mark in line for line in delivered)
+    rest = [line for line in found if "delivered" not in line]
+    assert len(rest) == 2 * len(mails) + 1
+    assert not any("sampled" in line for line in rest)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_only_moves_from_queue_to_queue_is_told_to_who_debugs(form: str, lines: Lines) -> None:
+    moved = Event("given_back", 1.0, "M1", "J1", reason="limit")
+    configured(form)
+    log_detail(moved)
+    log_event(event())
+    configured(form, LogLevel.DEBUG)
+    log_detail(moved)
+
+    delivered, given_back = lines()
+    assert "delivered" in delivered
+    assert "given_back" in given_back
+    assert "debug" in given_back
+
+
+def test_a_parked_message_that_nobody_can_read_is_named_as_its_publisher_did(lines: Lines) -> None:
+    configured("json")
+
+    log_parked("X1", "undecodable", "not MessagePack", 1.5)
+
+    entry = json.loads(lines()[0])
+    assert (entry["job_id"], entry["event"], entry["reason"]) == ("X1", "parked", "undecodable")
+    assert "mail_id" not in entry
+    assert (entry["reply"], entry["timestamp"]) == ("not MessagePack", 1.5)
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_text_that_is_not_unicode_is_logged_all_the_same(form: str, lines: Lines) -> None:
     configured(form)
 
@@ -127,15 +241,18 @@ def test_text_that_is_not_unicode_is_logged_all_the_same(form: str, lines: Lines
     assert r"\udcff" in line
 
 
-@given(st.text(alphabet=st.characters()) | st.text())
+@given(ANY_TEXT)
+@example("\ud800\udc00")
 def test_any_text_survives_json_in_one_harmless_line(text: str) -> None:
     line = to_json({"reply": text}).decode("utf-8")
 
     assert harmless(line)
-    assert json.loads(line) == {"reply": text}
+    # Two halves of a pair that stand side by side are one character in JSON (RFC 8259, 7).
+    paired = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    assert json.loads(line) == {"reply": paired}
 
 
-@given(st.text())
+@given(ANY_TEXT)
 def test_escaped_text_is_harmless(text: str) -> None:
     assert harmless(escape(text))
 

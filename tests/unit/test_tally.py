@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from shared.tally import TalliedCounter, TalliedGauge, TalliedHistogram
 
@@ -64,3 +66,21 @@ def test_what_is_exported_is_what_prometheus_client_exports(values: list[float],
     for gauge in gauges:
         gauge.dec(less)
     assert samples(ours) == samples(theirs)
+
+
+def test_an_exemplar_is_told_in_its_bucket_and_the_newest_stays() -> None:
+    registry = CollectorRegistry()
+    histogram = TalliedHistogram("c", "Told.", ["kind"], bounds=BOUNDS, registry=registry)
+    child = histogram.labels("x")
+    for value, trace_id in ((0.5, "old"), (0.7, "new"), (9.0, "slow")):
+        child.observe(value)
+        child.exemplify(value, trace_id, 1000.0)
+
+    page = generate_openmetrics(registry).decode()
+    (family,) = text_string_to_metric_families(page)
+    found = {one.labels["le"]: one.exemplar for one in family.samples if one.exemplar is not None}
+    assert {bound: (one.labels, one.value) for bound, one in found.items()} == {
+        "1.0": ({"trace_id": "new"}, 0.7),
+        "+Inf": ({"trace_id": "slow"}, 9.0),
+    }
+    assert "trace_id" not in generate_latest(registry).decode(), "the older form has none"

@@ -9,6 +9,7 @@ from shared.broker.topology import (
     CROWD,
     DELIVERY_LIMIT,
     DUE,
+    GUARANTEED_EVENTS,
     PARKED,
     WAIT_STEPS_MS,
     Queue,
@@ -16,6 +17,7 @@ from shared.broker.topology import (
     build_topology,
     entrance,
     lane_queue,
+    outlook,
 )
 
 TOPOLOGY = build_topology([60_000, 60_000], {"x": 2})
@@ -63,3 +65,16 @@ def test_ingress_declares_no_lane_and_no_delay_and_all_that_its_queues_need() ->
     assert set(queues) == {ACCEPTED, PARKED}
     everything = {queue.name: queue for queue in TOPOLOGY.queues}
     assert queues.items() <= everything.items()  # the same arguments, or the broker refuses one
+
+
+def test_guaranteed_events_have_a_queue_that_loses_none_where_somebody_asked_for_them() -> None:
+    declared = {
+        queue
+        for topology in (build_topology([1000], events=True), entrance(events=True), outlook())
+        for queue in topology.queues
+        if queue.name == GUARANTEED_EVENTS
+    }
+    assert declared == {Queue(GUARANTEED_EVENTS, PARKED, DELIVERY_LIMIT)}
+    for topology in (build_topology([1000]), entrance()):
+        assert GUARANTEED_EVENTS not in topology.names()
+    assert PARKED in outlook().names()

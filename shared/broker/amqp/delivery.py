@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from shared import metrics
 from shared.broker.amqp.subscription import Subscription, Verb
 from shared.broker.interface import Outgoing, ParkReason, PublishError, Unavailable
-from shared.broker.parking import parking_headers
+from shared.broker.parking import log_at_limit, parking_headers
 from shared.broker.topology import PARKED
 
 COUNT_HEADER = "x-delivery-count"
@@ -93,7 +93,9 @@ class AmqpDelivery:
         """Give back, counted; above the queue's limit the message is parked."""
         limit = self._courier.limit(self.queue)
         if limit is not None and self.attempts >= limit:
-            self.reject(ParkReason.DELIVERY_LIMIT, f"failed {self.attempts + 1} times")
+            detail = f"failed {self.attempts + 1} times"
+            moved = self.reject(ParkReason.DELIVERY_LIMIT, detail)
+            moved.add_done_callback(partial(log_at_limit, self.message_id, detail))
         elif self._take():
             self._courier.settle(self, Verb.FAILED)
 

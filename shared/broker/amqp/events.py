@@ -26,6 +26,7 @@ from shared.broker.amqp.handover import tell
 from shared.broker.amqp.link import Link
 from shared.broker.interface import Follow, Told
 from shared.broker.topology import EVENTS, FOLLOWERS
+from shared.events.codec import count_lines
 from shared.logs import get_logger
 
 FOLLOWED_SECONDS = 5.0
@@ -261,7 +262,7 @@ class AmqpEvents:
         link = self._opened()
         if link is None or self._busy or not link.connected or link.blocked:
             return False
-        self._busy = sum(body.count(b"\n") + 1 for _, body in told)
+        self._busy = count_lines(told)
         link.commands.submit(Scatter(told))
         return True
 

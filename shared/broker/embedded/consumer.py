@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from shared.broker.embedded.records import (
@@ -22,7 +23,7 @@ from shared.broker.embedded.records import (
 )
 from shared.broker.handing import hand
 from shared.broker.interface import Handler, Outgoing, ParkReason, Unroutable
-from shared.broker.parking import parking_headers
+from shared.broker.parking import log_at_limit, parking_headers
 
 
 class Outbox(Protocol):
@@ -84,7 +85,9 @@ class EmbeddedDelivery:
             return
         limit = self._outbox.limit(self.queue)
         if limit is not None and self.attempts >= limit:
-            self.reject(ParkReason.DELIVERY_LIMIT, f"failed {self.attempts + 1} times")
+            detail = f"failed {self.attempts + 1} times"
+            moved = self.reject(ParkReason.DELIVERY_LIMIT, detail)
+            moved.add_done_callback(partial(log_at_limit, self.message_id, detail))
             return
         self._settled = True
         self._outbox.batch.failures.append(self._id)

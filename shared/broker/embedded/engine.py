@@ -29,7 +29,7 @@ from shared.broker.embedded.records import (
 from shared.broker.embedded.store import Store, make_directory
 from shared.broker.embedded.subscriptions import Subscriptions
 from shared.broker.interface import ParkReason
-from shared.broker.parking import parking_headers
+from shared.broker.parking import log_at_limit, parking_headers
 from shared.broker.topology import PARKED, Queue, Topology
 from shared.logs import get_logger
 
@@ -221,9 +221,11 @@ class Engine:
 
     def _park_for_limit(self, owner: int, number: int, queue: str, meta: str) -> None:
         message_id, headers = decode_meta(meta)
-        parked = parking_headers(headers, queue, ParkReason.DELIVERY_LIMIT, "its consumers died")
+        detail = "its consumers died"
+        parked = parking_headers(headers, queue, ParkReason.DELIVERY_LIMIT, detail)
         self._store.move(owner, number, PARKED, encode_meta(message_id, parked))
         metrics.parked_messages.labels(ParkReason.DELIVERY_LIMIT.value).inc()
+        log_at_limit(message_id, detail)
 
     def reopen(self) -> None:
         """A fresh connection after an error. Raises `sqlite3.Error`."""

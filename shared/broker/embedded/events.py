@@ -14,7 +14,7 @@ import msgspec
 from shared import metrics
 from shared.broker.embedded.members import LONGEST_BYTES, Members, SocketListener
 from shared.broker.interface import Follow, Told
-from shared.events.codec import matches
+from shared.events.codec import count_lines, matches
 
 FRAMING_BYTES = 300
 """Of one body at most: its routing key, and what MessagePack adds."""
@@ -47,7 +47,7 @@ class SocketEvents:
         for portion in _portions(told):
             missed = self._sockets.announce(_encoder.encode(portion))
             if missed:
-                _missed(missed * sum(body.count(b"\n") + 1 for _, body in portion))
+                _missed(missed * count_lines(portion))
         return True
 
     def follow(self, patterns: Sequence[str], handler: Follow, *, name: str = "") -> SocketListener:

@@ -231,12 +231,18 @@ async def test_a_message_that_failed_too_often_is_parked_with_the_reason(
     inbox, parked = Inbox(), Inbox()
     broker.consume(WORK, 10, inbox)
     broker.consume(PARKED, 10, parked)
-    for _ in range(LIMIT + 1):
-        (await inbox.next()).failed()
-    found = await parked.next()
+    with structlog.testing.capture_logs() as told:
+        for _ in range(LIMIT + 1):
+            (await inbox.next()).failed()
+        found = await parked.next()
+        await publish(broker, "b")  # its confirm comes after that of the parked message
     assert found.headers[REASON] == ParkReason.DELIVERY_LIMIT.value
     assert found.headers[QUEUE] == WORK
     assert metrics.parked_messages.labels("delivery_limit")._value.get() == parked_before + 1
+    assert told == [
+        {"job_id": "a", "event": "parked", "reason": "delivery_limit",
+         "reply": f"failed {LIMIT + 1} times", "log_level": "info"}
+    ]  # fmt: skip
 
 
 async def test_what_a_closing_broker_gives_back_is_not_counted(

@@ -108,6 +108,32 @@ def test_a_lane_that_is_not_configured_is_named(command: Command, file: Path) ->
     assert command(*arguments) == (2, "", expected)
 
 
+def test_tracing_without_its_extra_names_both(
+    command: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("tracing: {endpoint: 'http://collector:4318/v1/traces'}")
+    # As where it is not installed.
+    for name in [*sys.modules]:
+        if name == "shared.tracing.otel" or name.partition(".")[0] == "opentelemetry":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+
+    why = "opentelemetry is not installed: pip install 'postroad[tracing]'"
+    assert command("check-config", "--config", file) == (
+        2, "", f"postroad: tracing.endpoint: {why}\n",
+    )  # fmt: skip
+
+
+def test_a_url_with_credentials_is_no_place_for_spans(command: Command, file: Path) -> None:
+    file.write_text("tracing: {endpoint: 'http://user:secret@collector:4318/'}")
+
+    code, out, err = command("check-config", "--config", file)
+
+    assert (code, out) == (2, "")
+    assert "tracing.endpoint: credentials come from OTEL_EXPORTER_OTLP_HEADERS" in err
+    assert "secret" not in err
+
+
 TLS = """
 ingress:
   listeners: [{{port: 2525, tls: starttls, auth: none, relay_networks: [127.0.0.0/8]}}]

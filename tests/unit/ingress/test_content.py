@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingress.content import LONGEST_HEADER, MOST_HOPS, inspect
+from services.ingress.content import LONGEST_HEADER, MOST_HOPS, inspect, traceparent_of
 from shared.messages.model import MessageClass
 
 BULK = MessageClass.BULK
@@ -59,3 +59,26 @@ def test_more_hops_than_allowed_are_a_loop() -> None:
     hop = b"Received: from x\r\n\tby y; date\r\n"
     assert not inspect(hop * MOST_HOPS + b"\r\n" + hop).looping
     assert inspect(hop * (MOST_HOPS + 1) + b"\r\n").looping
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"traceparent: 00-a-b-01\r\n", "00-a-b-01"),
+        (b"TraceParent \t:00-a-b-01 \t\r\n", "00-a-b-01"),
+        (b"Traceparent:\r\n", ""),
+        (b"Traceparent: \xff\r\n", "\xff"),
+        (b"Traceparent: a\r\nTraceparent: a\r\n", ""),
+        (b"Traceparent: a\r\nSubject: b\r\ntraceparent:\r\n", ""),
+        (b"X-Traceparent: a\r\n", ""),
+        (b"Subject: x\r\n traceparent: a\r\n", ""),
+        (b"\r\nTraceparent: a\r\n", ""),
+        (b"", ""),
+    ],
+)
+def test_the_traceparent_is_the_only_one_in_the_header(field: bytes, value: str) -> None:
+    assert traceparent_of(field + b"From: a@b\r\n\r\nTraceparent: body\r\n") == value
+
+
+def test_a_folded_traceparent_is_no_good_one() -> None:
+    assert "\r\n" in traceparent_of(b"Traceparent: 00-\r\n a-b-01\r\n\r\n")

@@ -52,6 +52,11 @@ def test_many_folds_take_linear_time() -> None:
     ]
 
 
+def test_what_names_the_trace_of_a_client_is_for_us_alone() -> None:
+    content = b"TraceParent: 00-1-2-01\r\nTracestate: a=1,\r\n b=2\r\n" + COMPLETE + b"\r\nx\r\n"
+    assert prepare(content, submission()) == COMPLETE + b"\r\nx\r\n"
+
+
 def test_every_bcc_goes_with_its_folds_however_it_is_written() -> None:
     content = (
         COMPLETE

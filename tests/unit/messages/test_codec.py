@@ -43,6 +43,7 @@ MAILS = st.builds(
     eight_bit=st.booleans(),
     smtputf8=st.booleans(),
     binary=st.booleans(),
+    traceparent=TEXT,
     deliver_by=st.none()
     | st.builds(DeliverBy, st.floats(0, 1e10), st.booleans(), st.booleans(), st.booleans()),
 )
@@ -60,6 +61,7 @@ JOBS = st.builds(
     ).map(tuple),
     share=st.integers(1, 1000),
     attempt=st.integers(0, 100),
+    traceparent=TEXT,
 )
 EVENTS = st.builds(Event, kind=TEXT, at=st.floats(0, 1e10), mail_id=TEXT)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 from prometheus_client import REGISTRY
 
-from services.router.handling import Router
+from services.router.handling import CachingResolver, Router
 from shared.broker.interface import Outgoing
 from shared.broker.topology import ACCEPTED, DUE, build_topology, lane_queue
 from shared.content.interface import ContentStore, ContentUnavailable
 from shared.content.store import open_store
-from shared.dns.resolver import DnspythonResolver
 from shared.messages.codec import CodecError, decode, encode
 from shared.messages.model import AcceptedMail, Content, DeliveryJob, Recipient
 from shared.settings.model import Settings
+from shared.tracing.tracer import Tracer
 from tests.support.dns_authority import DnsAuthority
 from tests.support.memory_broker import MemoryBroker
 
@@ -82,13 +82,15 @@ class Rig:
         settings = SETTINGS.content_store.model_copy(update={"url": url})
         self.store = MoodyStore(open_store(settings))
         self.now = 1000.0
-        self.resolver: DnspythonResolver
+        self.resolver: CachingResolver
         self.router: Router
 
-    async def start(self, **settings: object) -> None:
+    async def start(self, *, tracer: Tracer | None = None, **settings: object) -> None:
         """Start a router; `settings` are other than usual."""
         chosen = SETTINGS.model_copy(update=settings)
-        self.router = Router(chosen, self.broker, self.resolver, self.store, clock=lambda: self.now)
+        self.router = Router(
+            chosen, self.broker, self.resolver, self.store, clock=lambda: self.now, tracer=tracer
+        )
         await self.router.start()
 
     async def restart(self) -> None:

@@ -215,13 +215,17 @@ async def test_a_notification_that_expires_is_parked_with_its_queue(rig: Rig) ->
     ],
 )
 async def test_what_cannot_be_read_is_parked_and_the_queue_goes_on(
-    rig: Rig, body: bytes, reason: str
+    rig: Rig, body: bytes, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await rig.broker.publish(Outgoing(ACCEPTED, body, "poison"))
     routed = await rig.route(mail("a@static.test"), 2)
     parked = next(message for message in routed if message.queue == PARKED)
     assert (parked.body, parked.headers[REASON]) == (body, reason)
     assert routed[-1].queue == TRANSACTIONAL
+    await rig.router.drain()
+    told = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (line,) = [line for line in told if line["event"] == "parked"]
+    assert (line["job_id"], line["reason"], line["level"]) == ("poison", reason, "info")
 
 
 async def test_a_notification_of_the_router_is_never_taken_for_one_of_delivery(rig: Rig) -> None:

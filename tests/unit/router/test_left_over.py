@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from services.router.left_over import LeftOvers
 from shared.broker.interface import Outgoing, Refused, Unavailable
 from shared.broker.topology import DUE, build_topology, lane_queue
+from shared.logs import configure_logging
 from shared.messages.codec import encode
 from shared.messages.model import Content, DeliveryJob, MailExchanger, Recipient
+from shared.settings.model import LoggingSettings, LogLevel
 from tests.support.memory_broker import MemoryBroker
 from tests.unit.router.rig import AGAIN, TEXT, Rig, job_in, sample
 
@@ -34,7 +37,10 @@ def job() -> DeliveryJob:
     )
 
 
-async def test_a_job_of_a_lane_that_is_gone_is_routed_under_the_plan_of_today(rig: Rig) -> None:
+async def test_a_job_of_a_lane_that_is_gone_is_routed_under_the_plan_of_today(
+    rig: Rig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(LoggingSettings(format="json", level=LogLevel.DEBUG))
     await rig.restart()
     former = rig.broker.beside(FORMER)
     await former.publish(Outgoing(OLD, encode(job()), "job"))
@@ -47,6 +53,9 @@ async def test_a_job_of_a_lane_that_is_gone_is_routed_under_the_plan_of_today(ri
     assert (routed.queue, again.id, again.attempt) == (AGAIN, "job", 3)
     assert (again.site, again.exchangers[0].host) == ("mail.mx.test", "mail.mx.test")
     assert rig.broker.waiting(OLD) == []
+    told = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (line,) = [line for line in told if line["event"] == "given_back"]
+    assert (line["job_id"], line["reason"], line["level"]) == ("job", "left_over", "debug")
 
 
 class Forgetful(MemoryBroker):

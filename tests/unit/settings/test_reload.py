@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from shared.logs import configure_logging
+from shared.logs import configure_logging, get_logger
 from shared.settings.changes import LONGEST_VALUE, changes
 from shared.settings.load import load_settings
 from shared.settings.model import LoggingSettings, Settings
@@ -233,6 +233,39 @@ async def test_what_a_service_takes_up_is_told_once_and_needs_no_restart(
     restart = ("configuration needs a restart", {"ingress.max_recipients": "1000 -> 200"})
     taken = ("configuration taken up", {"ingress.max_connections": "10000 -> 77"})
     assert told == [restart, taken, restart]
+
+
+async def test_settings_of_the_logs_are_taken_up_and_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "postroad.yaml"
+    path.write_text("logging: {format: json, level: warning}\n")
+    settings = load_settings(path)
+    configure_logging(settings.logging)
+    watch = SettingsWatch(path, settings, lambda _: None, on_logging=configure_logging)
+    get_logger().info("not seen")
+    path.write_text("logging: {format: json, level: debug, sampling: {delivered: 100}}\n")
+    for _ in range(2):
+        await watch.read()
+    get_logger().debug("seen")
+
+    taken, seen = lines(capfd)
+    assert taken["event"] == "configuration taken up"
+    assert taken["keys"] == {
+        "logging.level": "warning -> debug",
+        "logging.sampling.delivered": "1 -> 100",
+    }
+    assert seen["event"] == "seen"
+
+
+async def test_where_nobody_takes_up_the_logs_they_need_a_restart(
+    asked: Watched, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked.path.write_text(f"{FEW}logging: {{level: debug}}\n")
+    await asked.watch.read()
+    (told,) = lines(capfd)
+    assert told["keys"] == {"logging.level": "info -> debug"}
+    assert told["event"] == "configuration needs a restart"
 
 
 def test_changes_hide_passwords_and_name_each_key() -> None:
