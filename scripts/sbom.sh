@@ -1,6 +1,6 @@
 #!/bin/sh
 # Write what the image's Python environment is made of, as a CycloneDX list: every package with its
-# version, licence and hashes, none of the development tools. Usage: scripts/sbom.sh FILE
+# version and licence (the text too), and none of the development tools. Usage: scripts/sbom.sh FILE
 set -eu
 file=$1
 folder=$(mktemp -d)
@@ -18,6 +18,6 @@ mkdir "$folder/source"
 cp -R pyproject.toml README.md LICENSE services shared "$folder/source"
 pip --no-deps "$folder/source"
 mkdir -p "$(dirname "$file")"
-.venv/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
-    --output-file "$file" "$folder/venv/bin/python"
+.venv/bin/cyclonedx-py environment --output-reproducible --gather-license-texts \
+    --pyproject pyproject.toml --output-file "$file" "$folder/venv/bin/python"
 echo "$file is written."
