@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from shared.settings.accepting import ListenerTls
 from shared.settings.load import ConfigError, load_settings
 from shared.settings.model import Settings
 from shared.tracing.tracer import check_tracing
@@ -111,6 +112,44 @@ def demo(
     raise typer.Exit(run_demo(broker, messages, keep))
 
 
+@app.command()
+def probe(
+    *,
+    ingress: Annotated[str | None, typer.Option(help="http://host:port of its metrics.")] = None,
+    router: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    delivery: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    smtp: Annotated[str | None, typer.Option(help="host:port to submit a message to.")] = None,
+    tls: Annotated[ListenerTls, typer.Option(help="How.")] = ListenerTls.STARTTLS,
+    tls_name: Annotated[str, typer.Option(help="Name in the certificate; default: host.")] = "",
+    verify: Annotated[bool, typer.Option(help="Look at the certificate.")] = True,
+    ca_file: Annotated[Path | None, typer.Option(help="PEM file: who signed it.")] = None,
+    sender: Annotated[str, typer.Option("--from", help="Reverse-path.")] = "",
+    recipient: Annotated[str, typer.Option("--to", help="Who gets the message.")] = "",
+    username_file: Annotated[
+        Path | None, typer.Option(help="File with the user, for AUTH.")
+    ] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with the password.")] = None,
+    timeout: Annotated[str, typer.Option(help="For all of it.")] = "60s",
+) -> None:
+    """Look whether the services are ready, submit a message, and watch until it is tried."""
+    from services.probe.main import run_probe
+    from services.probe.options import submission, time_of
+
+    services = {"ingress": ingress, "router": router, "delivery": delivery}
+    wanted = submission(
+        smtp,
+        tls=tls,
+        tls_name=tls_name,
+        sender=sender,
+        recipient=recipient,
+        login=(username_file, password_file),
+        verify=verify,
+        ca_file=ca_file,
+    )
+    asked = {name: url for name, url in services.items() if url}
+    raise typer.Exit(run_probe(asked, wanted, time_of(timeout)))
+
+
 @app.command("event-store")
 def event_store(config: ConfigOption = None) -> None:
     """Keep events (events.store), for `events` and `message`; part of `postroad run`."""
@@ -176,11 +215,33 @@ def check_config(config: ConfigOption = None) -> None:
     print("configuration ok")
 
 
+@app.command()
+def health(
+    services: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SERVICE]...", help="Those that must answer; default: any here."),
+    ] = None,
+    config: ConfigOption = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz instead of /livez.")] = False,
+) -> None:
+    """Ask the services on this machine how they are; exit 1 if one is not well, or none is here."""
+    from services.health import ask
+
+    found = ask(load_settings(config).admin, services or (), "/readyz" if ready else "/livez")
+    for one in found:
+        print(f"{one.service}: {one.said}")
+    if not found:
+        print("no service answers here")
+    raise typer.Exit(0 if found and all(one.well for one in found) else 1)
+
+
 def check_files(settings: Settings) -> None:
     """Raise `ConfigError` for what a setting names and that cannot be had: a file, an extra."""
+    from services.delivery.main import check_files as check_delivery_files
     from services.ingress.main import check_files as check_ingress_files
 
     check_ingress_files(settings)
+    check_delivery_files(settings)
     check_tracing(settings.tracing)
 
 

@@ -104,4 +104,8 @@ def _demanding(build: Builder, struct: str, plain: Mapping[str, Any]) -> dict[st
     if build.knows(struct, "deliver_by"):
         by = build.make("DeliverBy", deadline=1_700_000_600.0, returns=True, traced=True)
         found[f"{name}_deliver_by"] = build.make(struct, **plain, deliver_by=by, **schema)
+    if build.knows(struct, "require_tls"):
+        found[f"{name}_require_tls"] = build.make(
+            struct, **plain, require_tls=True, authentic=True, schema=3
+        )
     return found

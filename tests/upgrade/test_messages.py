@@ -11,13 +11,13 @@ import pytest
 
 from shared.messages import model
 from shared.messages.codec import decode, encode
-from shared.messages.model import DEMANDING, PLAIN, SCHEMA
+from shared.messages.model import DEMANDING, PLAIN, SCHEMA, SECRET
 from tests.upgrade.frozen import first
 from tests.upgrade.samples import fields_of, samples
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 NEW = samples(model, fields_of(model) | {"Limits": ["demanding"]})
-UNDERSTOOD = [name for name in NEW if not name.endswith(("_binary", "_deliver_by"))]
+UNDERSTOOD = [name for name in NEW if not name.endswith(("_binary", "_deliver_by", "_require_tls"))]
 DEMANDS = [name for name in NEW if name not in UNDERSTOOD]
 
 
@@ -48,7 +48,7 @@ def test_what_an_older_version_wrote_means_the_same_now(
     # The first versions with binary contents did not mark them.
     found = decode(body)
     assert msgspec.structs.replace(found, schema=meant.schema) == meant
-    assert found.schema in {PLAIN, DEMANDING}
+    assert found.schema in {PLAIN, DEMANDING, SECRET}
 
 
 @pytest.mark.parametrize("name", UNDERSTOOD)
@@ -103,4 +103,5 @@ def test_no_default_has_changed_since_a_version_left_it_out() -> None:
     assert job.message_class is model.MessageClass.TRANSACTIONAL
     assert (job.eight_bit, job.smtputf8, job.dsn) == (False, False, None)
     assert (job.binary, job.deliver_by, job.traceparent, job.schema) == (False, None, "", 1)
-    assert SCHEMA == 2, "a new schema needs records, and a line in docs/upgrading.md"
+    assert (job.require_tls, job.authentic) == (False, False)
+    assert SCHEMA == 3, "a new schema needs records, and a line in docs/upgrading.md"

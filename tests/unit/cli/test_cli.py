@@ -69,6 +69,7 @@ def test_the_file_can_be_named_by_the_environment(
         ("ingress: {listeners: [{port: 0x}]}", "ingress.listeners.0.port: must be a whole number"),
         ("admin: {router_port: 9101}", "admin.router_port: 9101 is the port of admin.ingress_port"),
         ("hostname: [", "postroad.yaml, line 1: "),
+        ("delivery: {tls_authority: /gone.pem}", "delivery.tls_authority: /gone.pem: No such file"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_exit_2(
