@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from amqp.exceptions import AMQPError
 
 from shared import metrics
-from shared.broker.amqp.connection import LinkOptions, connect
+from shared.broker.amqp.connection import LinkOptions, connect, options_of
 from shared.broker.amqp.consumer import AmqpConsumer
 from shared.broker.amqp.consuming import Consuming
 from shared.broker.amqp.declaring import Declaration, count, left_over
@@ -105,9 +105,7 @@ class AmqpBroker:
         self._publishing.start()
 
     def _options(self, purpose: str) -> LinkOptions:
-        name = f"postroad-{self._name}-{purpose}"
-        heartbeat = self._settings.heartbeat / 1000
-        return LinkOptions(self._settings.url, name, heartbeat, self._settings.ca_file)
+        return options_of(self._settings, f"postroad-{self._name}-{purpose}")
 
     async def wait_usable(self, timeout: float) -> None:
         """Return when usable; raises `Unavailable` after `timeout` seconds."""

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from kombu import Connection
 
 from shared.broker.amqp.transport import BufferedTransport
+from shared.settings.model import BrokerSettings
 
 CONNECT_SECONDS = 5.0
 TCP_USER_TIMEOUT_MS = 30_000
@@ -45,6 +46,11 @@ class LinkOptions:
     def patience(self) -> float:
         """Seconds that the broker may take to answer, or to take what is written."""
         return max(2 * self.heartbeat, SHORTEST_PATIENCE_SECONDS)
+
+
+def options_of(settings: BrokerSettings, name: str) -> LinkOptions:
+    """How `settings` say to connect, under this name in the broker's list of connections."""
+    return LinkOptions(settings.url, name, settings.heartbeat / 1000, settings.ca_file)
 
 
 def connect(

@@ -23,7 +23,7 @@ from typing import Any
 from amqp.exceptions import AMQPError, NotFound
 
 from shared.broker.amqp.attendance import Alone, alone
-from shared.broker.amqp.connection import LinkOptions, connect
+from shared.broker.amqp.connection import connect, options_of
 from shared.broker.amqp.declaring import fence
 from shared.broker.amqp.differing import differences
 from shared.broker.amqp.moving import BATCH, Move
@@ -73,8 +73,7 @@ class AmqpMigration:
     def __init__(
         self, settings: BrokerSettings, topology: Topology, patience: float = LEAVE_SECONDS
     ) -> None:
-        heartbeat = settings.heartbeat / 1000
-        self._options = LinkOptions(settings.url, "postroad-migration", heartbeat)
+        self._options = options_of(settings, "postroad-migration")
         self._topology = topology
         self._patience = patience
 
