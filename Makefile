@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 # Test files that run at a time: they wait more than they work, each worker with a RabbitMQ of its own.
 JOBS ?= 3
 
-.PHONY: help demo run check test bench chart docs dashboards pictures lock venv clean
+.PHONY: help demo run check test bench chart docs dashboards pictures lock hashes image compose sbom prove-image venv clean
 
 help:
 	@echo "make demo       send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
@@ -21,7 +21,12 @@ help:
 	@echo "make docs       write docs/configuration.md, metrics.md, events.md and the tables of scaling.md from the code"
 	@echo "make dashboards write deploy/grafana/dashboards from deploy/grafana"
 	@echo "make pictures   draw the dashboards of a day of trouble into docs/pictures"
-	@echo "make lock       renew constraints.txt"
+	@echo "make image      build the container image (Docker)"
+	@echo "make compose    everything in containers, to play with (Docker Compose; ARGS=... for another command than up)"
+	@echo "make sbom       write build/postroad.cdx.json: what postroad is made of (CycloneDX)"
+	@echo "make prove-image build and run the image without Docker, on a system made by debootstrap (root)"
+	@echo "make lock       renew constraints.txt, and what make hashes writes"
+	@echo "make hashes     write deploy/requirements*.txt from constraints.txt"
 
 demo: $(VENV)/installed
 	@$(BIN)/postroad demo $(if $(BROKER),--broker '$(BROKER)') $(ARGS)
@@ -66,8 +71,27 @@ pictures: $(VENV)/installed-dev
 	@$(BIN)/python -W ignore::DeprecationWarning -m tests.pictures docs/pictures
 	@echo "docs/pictures is written."
 
+image:
+	@scripts/build_image.sh $(ARGS)
+
+compose:
+	docker compose -f deploy/compose.yaml $(if $(ARGS),$(ARGS),up --build)
+
+SBOM := build/postroad.cdx.json
+sbom: $(SBOM)
+
+$(SBOM): $(VENV)/installed-dev deploy/requirements.txt scripts/sbom.sh
+	@scripts/sbom.sh $@
+
+prove-image: $(VENV)/installed-dev
+	@scripts/prove_image.sh
+
 lock:
 	@scripts/lock.sh '$(PYTHON)'
+	@scripts/hashes.sh '$(PYTHON)'
+
+hashes:
+	@scripts/hashes.sh '$(PYTHON)'
 
 venv: $(VENV)/installed-dev
 

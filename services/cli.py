@@ -215,6 +215,26 @@ def check_config(config: ConfigOption = None) -> None:
     print("configuration ok")
 
 
+@app.command()
+def health(
+    services: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SERVICE]...", help="Those that must answer; default: any here."),
+    ] = None,
+    config: ConfigOption = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz instead of /livez.")] = False,
+) -> None:
+    """Ask the services on this machine how they are; exit 1 if one is not well, or none is here."""
+    from services.health import ask
+
+    found = ask(load_settings(config).admin, services or (), "/readyz" if ready else "/livez")
+    for one in found:
+        print(f"{one.service}: {one.said}")
+    if not found:
+        print("no service answers here")
+    raise typer.Exit(0 if found and all(one.well for one in found) else 1)
+
+
 def check_files(settings: Settings) -> None:
     """Raise `ConfigError` for what a setting names and that cannot be had: a file, an extra."""
     from services.delivery.main import check_files as check_delivery_files

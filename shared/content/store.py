@@ -50,6 +50,9 @@ def _s3(settings: ContentStoreSettings, bucket: str, prefix: str) -> S3Store:
     options: dict[str, Any] = {"region": settings.s3_region}
     if settings.s3_endpoint:
         options["endpoint"] = settings.s3_endpoint
+    if settings.s3_access_key_id:
+        options["access_key_id"] = settings.s3_access_key_id
+        options["secret_access_key"] = settings.s3_secret_access_key.get_secret_value()
     return S3Store(
         bucket,
         prefix=prefix or None,

@@ -24,11 +24,14 @@ def changes(old: Settings, new: Settings) -> dict[str, str]:
 
 
 def _dumped(settings: Settings) -> dict[str, Any]:
-    return settings.model_dump(mode="json")
+    dumped = settings.model_dump(mode="json")
+    secret = settings.content_store.s3_secret_access_key
+    dumped["content_store"]["s3_secret_access_key"] = secret.get_secret_value()
+    return dumped
 
 
 def _shown(settings: Settings) -> dict[str, Any]:
-    dumped = _dumped(settings)
+    dumped = settings.model_dump(mode="json")
     dumped["broker"]["url"] = hide_password(dumped["broker"]["url"])
     return dumped
 

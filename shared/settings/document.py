@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BeforeValidator, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from shared.settings import units, values
@@ -37,6 +37,11 @@ Every key has a default except those marked *required*, and an unknown key is an
 Every key can be overridden by an environment variable: `broker.url` is `POSTROAD_BROKER__URL`.
 A list is written as YAML or JSON there (`[1m, 5m]`), and a list of simple values also with commas
 (`1m,5m`). Variables without a double underscore that name no key are ignored.
+
+A variable may be a file as well: `POSTROAD_SECRETS_DIR` names a folder, and a file in it that is
+called `POSTROAD_BROKER__URL` has the value of that variable. It is for passwords, as Docker and
+Kubernetes mount secrets. A variable in the environment comes before the file, and both before the
+configuration file.
 
 A duration is a whole number and a unit: `500ms`, `90s`, `15m`, `72h`, `3d`; at most `49d`.
 """
@@ -159,7 +164,7 @@ def _simple_words(annotation: object, metadata: tuple[object, ...]) -> str:
         return _number("whole number" if annotation is int else "number", metadata)
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return _choice(tuple(annotation))
-    words = {bool: "`true` or `false`", str: "text", Path: "path of a file"}
+    words = {bool: "`true` or `false`", str: "text", SecretStr: "text", Path: "path of a file"}
     return words[cast("type", annotation)]
 
 

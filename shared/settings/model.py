@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, model_validator
 
 from shared.plan.providers import provider_names
 from shared.settings import values
@@ -95,6 +95,20 @@ class ContentStoreSettings(Section):
         "", description="URL of an S3-compatible server; empty means AWS itself."
     )
     s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_access_key_id: str = Field(
+        "",
+        description="With `s3_secret_access_key`: who asks. Empty: what AWS names in the "
+        "environment, such as `AWS_ACCESS_KEY_ID` or a role.",
+    )
+    s3_secret_access_key: SecretStr = Field(
+        SecretStr(""), description="Never logged. Better given as a file, see above."
+    )
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key.get_secret_value()):
+            raise ValueError("give both of s3_access_key_id and s3_secret_access_key, or none")
+        return self
 
 
 class DnsSettings(Section):

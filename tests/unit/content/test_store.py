@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
 
 from shared.content.durable import DurableWriter, fsync_path
 from shared.content.interface import (
@@ -258,3 +259,27 @@ async def test_a_thread_that_could_not_start_is_tried_again(
             await writer.put("blob", DATA)
     async with asyncio.timeout(10):
         await writer.put("blob", DATA)
+
+
+async def test_s3_is_asked_by_whom_the_configuration_names(aws_keys: None) -> None:
+    asked = asyncio.get_running_loop().create_future()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if not asked.done():
+            asked.set_result(head)
+        writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = ContentStoreSettings(
+            url="s3://mail/contents",
+            s3_endpoint=f"http://127.0.0.1:{port}",
+            s3_access_key_id="AKIAPOSTROAD",
+            s3_secret_access_key=SecretStr("hunter2"),
+        )
+        with pytest.raises(ContentUnavailable):
+            await open_store(settings).put(BLOB, b"x")
+
+    assert "Credential=AKIAPOSTROAD/" in await asked
