@@ -13,7 +13,8 @@ DOCKERFILE = (CHART.parents[1] / "deploy" / "Dockerfile").read_text("utf-8")
 
 def said(instruction: str) -> str:
     """What the last such instruction of the image says."""
-    return re.findall(rf"^{instruction} (.*)$", DOCKERFILE, re.MULTILINE)[-1]
+    found: list[str] = re.findall(rf"^{instruction} (.*)$", DOCKERFILE, re.MULTILINE)
+    return found[-1]
 
 
 def test_the_user_is_the_same() -> None:
