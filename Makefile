@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 # Test files that run at a time: they wait more than they work, each worker with a RabbitMQ of its own.
 JOBS ?= 3
 
-.PHONY: help demo run check test bench docs dashboards pictures lock hashes image compose sbom prove-image venv clean
+.PHONY: help demo run check test bench chart docs dashboards pictures lock hashes image compose sbom prove-image venv clean
 
 help:
 	@echo "make demo       send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
@@ -17,7 +17,8 @@ help:
 	@echo "make check      format, lint, types"
 	@echo "make test       every test; installs RabbitMQ, Prometheus and swaks where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench      measure against Postfix; writes docs/benchmarks.md"
-	@echo "make docs       write docs/configuration.md, docs/metrics.md and docs/events.md from the code"
+	@echo "make chart      write what the Helm chart has from elsewhere: README, schema, rules, dashboards"
+	@echo "make docs       write docs/configuration.md, metrics.md, events.md and the tables of scaling.md from the code"
 	@echo "make dashboards write deploy/grafana/dashboards from deploy/grafana"
 	@echo "make pictures   draw the dashboards of a day of trouble into docs/pictures"
 	@echo "make image      build the container image (Docker)"
@@ -42,17 +43,23 @@ test: $(VENV)/installed-dev
 	@scripts/install_rabbitmq.sh
 	@scripts/install_prometheus.sh
 	@scripts/install_swaks.sh
+	@scripts/install_helm.sh $(VENV)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 bench: $(VENV)/installed-dev
 	@scripts/install_rabbitmq.sh
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+chart: $(VENV)/installed-dev
+	@$(BIN)/python -m deploy.chart
+	@echo "helm/postroad is written."
+
 docs: $(VENV)/installed
 	@$(BIN)/python -m shared.settings.document > docs/configuration.md
 	@$(BIN)/python -m shared.metrics_document > docs/metrics.md
 	@$(BIN)/python -m shared.events.document > docs/events.md
-	@echo "docs/configuration.md, docs/metrics.md and docs/events.md are written."
+	@$(BIN)/python -m shared.plan.sizing_document docs/scaling.md
+	@echo "docs/configuration.md, metrics.md, events.md and scaling.md are written."
 
 dashboards: $(VENV)/installed-dev
 	@$(BIN)/python -W ignore::DeprecationWarning -m deploy.grafana

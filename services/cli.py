@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from shared.settings.accepting import ListenerTls
 from shared.settings.load import ConfigError, load_settings
 from shared.settings.model import Settings
 from shared.tracing.tracer import check_tracing
@@ -111,6 +112,44 @@ def demo(
     raise typer.Exit(run_demo(broker, messages, keep))
 
 
+@app.command()
+def probe(
+    *,
+    ingress: Annotated[str | None, typer.Option(help="http://host:port of its metrics.")] = None,
+    router: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    delivery: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    smtp: Annotated[str | None, typer.Option(help="host:port to submit a message to.")] = None,
+    tls: Annotated[ListenerTls, typer.Option(help="How.")] = ListenerTls.STARTTLS,
+    tls_name: Annotated[str, typer.Option(help="Name in the certificate; default: host.")] = "",
+    verify: Annotated[bool, typer.Option(help="Look at the certificate.")] = True,
+    ca_file: Annotated[Path | None, typer.Option(help="PEM file: who signed it.")] = None,
+    sender: Annotated[str, typer.Option("--from", help="Reverse-path.")] = "",
+    recipient: Annotated[str, typer.Option("--to", help="Who gets the message.")] = "",
+    username_file: Annotated[
+        Path | None, typer.Option(help="File with the user, for AUTH.")
+    ] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with the password.")] = None,
+    timeout: Annotated[str, typer.Option(help="For all of it.")] = "60s",
+) -> None:
+    """Look whether the services are ready, submit a message, and watch until it is tried."""
+    from services.probe.main import run_probe
+    from services.probe.options import submission, time_of
+
+    services = {"ingress": ingress, "router": router, "delivery": delivery}
+    wanted = submission(
+        smtp,
+        tls=tls,
+        tls_name=tls_name,
+        sender=sender,
+        recipient=recipient,
+        login=(username_file, password_file),
+        verify=verify,
+        ca_file=ca_file,
+    )
+    asked = {name: url for name, url in services.items() if url}
+    raise typer.Exit(run_probe(asked, wanted, time_of(timeout)))
+
+
 @app.command("event-store")
 def event_store(config: ConfigOption = None) -> None:
     """Keep events (events.store), for `events` and `message`; part of `postroad run`."""
@@ -198,10 +237,44 @@ def health(
 
 def check_files(settings: Settings) -> None:
     """Raise `ConfigError` for what a setting names and that cannot be had: a file, an extra."""
+    from services.delivery.main import check_files as check_delivery_files
     from services.ingress.main import check_files as check_ingress_files
 
     check_ingress_files(settings)
+    check_delivery_files(settings)
     check_tracing(settings.tracing)
+
+
+@app.command()
+def queues(
+    config: ConfigOption = None,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Give them the arguments that are wanted.")
+    ] = False,
+) -> None:
+    """Show the queues whose arguments at RabbitMQ are not those of this configuration."""
+    from services.queues import run_queues
+
+    raise typer.Exit(run_queues(load_settings(config), print, migrate=migrate))
+
+
+@app.command()
+def size(  # noqa: PLR0917 - typer makes options of them
+    per_hour: Annotated[float, typer.Option(min=1, help="Mails an hour, on average.")],
+    kb: Annotated[float, typer.Option(min=1, help="KB a mail.")] = 20.0,
+    peak: Annotated[float, typer.Option(min=1, help="Busiest minute to the average.")] = 3.0,
+    jobs: Annotated[float, typer.Option(min=1, help="Places a mail goes to.")] = 1.0,
+    retries: Annotated[float, typer.Option(min=0, help="Retries a job.")] = 0.1,
+    seconds: Annotated[float, typer.Option(min=0, help="Of a transaction at receivers.")] = 0.5,
+    outage: Annotated[float, typer.Option(min=0, help="Hours that the queues must hold.")] = 4.0,
+) -> None:
+    """Compute what a load needs: processes, broker nodes, disks (docs/scaling.md)."""
+    from shared.plan import sizing, sizing_document
+
+    load = sizing.Load(
+        per_hour, kb * sizing.KB, peak, jobs, retries, seconds=seconds, outage=outage
+    )
+    print("\n".join(sizing_document.summary(sizing.size(load))))
 
 
 @app.command("hash-password")

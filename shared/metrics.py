@@ -27,7 +27,7 @@ QUEUE_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 15, 60, 300, 900, 3600, 14400, 8
 OUTCOMES = ("delivered", "deferred", "failed", "unknown")
 FINAL_OUTCOMES = ("delivered", "failed", "expired", "parked")
 FAILURE_REASONS = (
-    "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other"
+    "address", "mailbox", "message", "policy", "routing", "protocol", "expired", "other", "tls"
 )  # fmt: skip
 RETRY_REASONS = (
     "address", "mailbox", "message", "policy", "routing", "protocol", "other",
@@ -172,6 +172,9 @@ members = declare(Gauge, "postroad_members",
     "Delivery workers of a lane that this one knows of.", "workers", DELIVERY, lane=Configured.LANE)
 owned_partitions = declare(Gauge, "postroad_owned_partitions",
     "Partitions served here.", "partitions", DELIVERY, lane=Configured.LANE)
+useful_workers = declare(TalliedGauge, "postroad_useful_workers",
+    "How many workers of a lane the load of this one could occupy: more would change nothing. Add "
+    "it up over all workers, and see docs/metrics.md.", "workers", DELIVERY, lane=Configured.LANE)
 partition_owned = declare(Gauge, "postroad_partition_owned",
     "1 while this worker serves the partition.",
     "0 or 1", DELIVERY, lane=Configured.LANE, partition=Configured.PARTITION)

@@ -65,6 +65,14 @@ refuses everything for now the gauge goes up and down. For a promise about time 
 **`postroad_paused_sites`** counts, once a second, the sites with a set of hosts none of which
 answered when it was tried last, and which is not tried again yet (5 to 60 s). A site that is spread
 over several workers counts at each of them.
+
+**`postroad_useful_workers`** is looked at every 15 s. Added up over the workers of a lane it is the
+number of them that could have something to do; [autoscaling](autoscaling.md) scales to it, and
+decision [0018](decisions/0018-autoscaling.md) has the formula. Of each partition counts what it
+uses of its worker, and what it would use at once if the worker had it: connections (of
+`delivery.max_connections`), and time at work (70 % of a worker's is its fair use). A partition
+counts as one at most, since one worker serves it. Jobs that wait for the limits of their sites ask
+for nothing: those limits hold for all workers together. A worker that drains tells nothing.
 """
 
 REASONS = """\

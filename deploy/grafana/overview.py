@@ -10,7 +10,7 @@ _ENDED = per_second("postroad_queue_seconds_count")
 _TRANSACTIONAL = f'{HERE},class="transactional",outcome="delivered"'
 _IN_TIME = per_second("postroad_queue_seconds_bucket", where=f'{_TRANSACTIONAL},le="60.0"')
 _UNDELIVERED = per_second(
-    "postroad_failures_total", where=f'{HERE},reason!~"address|mailbox|message"'
+    "postroad_failures_total", where=f'{HERE},reason!~"address|mailbox|message|tls"'
 )
 _OF_CLASS = f'{HERE},class="transactional"'
 _OWNED = f"sum by (lane, partition) (postroad_partition_owned{{{HERE}}})"

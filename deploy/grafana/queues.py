@@ -52,9 +52,14 @@ LANES = Row(
             "short", runbooks=("PostroadPartitionUnowned", "PostroadPartitionOwnedTwice"),
         ),
         Panel(
-            "Workers by lane", "As many as the worker that knows the most knows of.",
-            (Query(same("postroad_members", "lane", _OF_LANE), "{{lane}}"),), "short",
-            runbooks=("PostroadPartitionUnowned",),
+            "Workers by lane",
+            "As many as the worker that knows the most knows of, and those that would have "
+            "something to do: what waits for limits of sites keeps nobody busy.",
+            (
+                Query(same("postroad_members", "lane", _OF_LANE), "{{lane}}: there"),
+                Query(total("postroad_useful_workers", "lane", _OF_LANE), "{{lane}}: useful"),
+            ),
+            "short", runbooks=("PostroadPartitionUnowned", "PostroadWorkersNeeded"),
         ),
         Panel(
             "Partitions by worker", "How evenly the partitions are shared.",

@@ -12,12 +12,16 @@ from services.delivery.classify import CLOSING, Stage, classify, deferral_reason
 from services.delivery.client import PipelinedProtocol
 from services.delivery.dialogue import Said, talk, talk_on
 from services.delivery.envelope import envelope_commands, obstacle
+from services.delivery.secrecy import NEEDS_REQUIRETLS, REASON
 from services.delivery.straight import Begun
 from services.delivery.upload import Times
 from shared.mail.deadline import OVERDUE
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Failed, Outcome, Unknown
 from shared.smtp.replies import Reply
+
+_REASONS = {OVERDUE.enhanced: "expired", NEEDS_REQUIRETLS.enhanced: REASON}
+"""Of what is in the way; "message" where nothing is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ async def transact(
     """
     refusal = obstacle(job, content, offered, now)
     if refusal is not None:
-        reason = "expired" if refusal.enhanced == OVERDUE.enhanced else "message"
+        reason = _REASONS.get(refusal.enhanced, "message")
         return Result((Failed(refusal, reason),) * len(job.recipients))
     if link.reset is not None:
         await link.wait_reset()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from services.delivery.deadline import by_parameter, deadline_obstacle
+from services.delivery.secrecy import NEEDS_REQUIRETLS, is_secret
 from shared.mail.headers import header_section
 from shared.messages.model import DeliveryJob, DsnWishes
 from shared.smtp.parameters import LONGEST_ORCPT
@@ -68,6 +69,8 @@ def obstacle(
         return NEEDS_BINARYMIME
     if "smtputf8" not in offered and needs_smtputf8(job, content):
         return NEEDS_SMTPUTF8
+    if "requiretls" not in offered and is_secret(job):
+        return NEEDS_REQUIRETLS
     return None if job.deliver_by is None else deadline_obstacle(job.deliver_by, offered, now)
 
 
@@ -94,6 +97,8 @@ def envelope_commands(
         mail += " BODY=8BITMIME"
     if "smtputf8" in offered and (job.smtputf8 or not _is_ascii(job)):
         mail += " SMTPUTF8"
+    if job.require_tls and "requiretls" in offered:
+        mail += " REQUIRETLS"
     if job.deliver_by is not None and "deliverby" in offered:
         mail += by_parameter(job.deliver_by, now)
     if job.dsn is not None and "dsn" in offered:

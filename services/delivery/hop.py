@@ -15,6 +15,7 @@ from aiosmtplib.errors import SMTPConnectResponseError, SMTPHeloError
 
 from services.delivery.candidates import Candidate
 from services.delivery.client import PipelinedProtocol
+from services.delivery.socks import connect_through
 from shared.events.model import Hop, Tls
 from shared.messages.outcome import Outcome
 from shared.settings.sending import TimeoutSettings
@@ -25,9 +26,11 @@ class NextHop:
     """A connection to `place`, from `connect` on.
 
     `extensions` has the keywords in lower case; `name` is how the peer calls itself, likewise.
+    `verified` tells that its certificate was, and that it offers REQUIRETLS.
     `served` counts transactions, `better_failure` is
     the transient failure of a better mail exchanger than `place`, if any. `facts` are what is told
-    of it. `before_leave` is called while the connection still stands.
+    of it. `before_leave` is called while the connection still stands. With a `gateway` (host and
+    port) the connection is its own.
     """
 
     def __init__(
@@ -36,11 +39,14 @@ class NextHop:
         hostname: str,
         timeouts: TimeoutSettings,
         before_leave: Callable[[NextHop], None],
+        gateway: tuple[str, int] | None = None,
     ) -> None:
         self.place = place
+        self._gateway = gateway
         self.extensions: dict[str, str] = {}
         self.name = ""
         self.served = 0
+        self.verified = False
         self.better_failure: Outcome | None = None
         self.facts: Hop | None = None
         self._hostname = hostname
@@ -62,15 +68,26 @@ class NextHop:
         loop = asyncio.get_running_loop()
         end = min(loop.time() + self._timeouts.connect / 1000, not_after)
         async with asyncio.timeout_at(end):
-            _, link = await loop.create_connection(
-                lambda: PipelinedProtocol(loop), self.place.address, self.place.port
-            )
+            link = await self._link_up(loop)
         self._link = link
         link.not_after = not_after
         reply = await link.greeting(self._timeouts.greeting / 1000)
         link.check(reply)
         if reply.code != 220:
             raise SMTPConnectResponseError(*_parts(reply))
+
+    async def _link_up(self, loop: asyncio.AbstractEventLoop) -> PipelinedProtocol:
+        address, port = self.place.address, self.place.port
+        if self._gateway is None:
+            _, link = await loop.create_connection(lambda: PipelinedProtocol(loop), address, port)
+        else:
+            sock = await connect_through(self._gateway, address, port)
+            try:
+                _, link = await loop.create_connection(lambda: PipelinedProtocol(loop), sock=sock)
+            except BaseException:
+                sock.close()
+                raise
+        return link
 
     async def greet(self) -> None:
         """EHLO, or HELO where that is refused. Raises SMTPException."""
@@ -92,11 +109,14 @@ class NextHop:
         self.link.check(reply)
         return reply
 
-    async def secure(self, context: ssl.SSLContext) -> None:
-        """STARTTLS, then EHLO anew (RFC 3207, 4.2). Raises SMTPException, OSError, ValueError."""
+    async def secure(self, context: ssl.SSLContext, name: str) -> None:
+        """STARTTLS with the host `name`, then EHLO anew (RFC 3207, 4.2).
+
+        Raises SMTPException, OSError, ValueError.
+        """
         left = self.link.not_after - asyncio.get_running_loop().time()
         seconds = min(self._timeouts.tls / 1000, max(left, 0.001))
-        await self.link.start_tls(context, self.place.host, timeout=seconds)
+        await self.link.start_tls(context, name, timeout=seconds)
         await self.greet()
 
     def note_facts(self) -> None:

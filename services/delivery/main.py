@@ -19,6 +19,8 @@ from services.delivery.placing import Placing
 from services.delivery.pool import Pool
 from services.delivery.tracing import AttemptTracing
 from services.delivery.upload import Times
+from services.delivery.usefulness import Usefulness
+from services.delivery.verified import VerifiedTls
 from shared import metrics
 from shared.broker.interface import Broker
 from shared.content.interface import ContentStore
@@ -72,14 +74,16 @@ class DeliveryService:
         self._handling.attach(self._pool)
         prefetch = queue_prefetch(delivery.prefetch, len(self._placing.partitions()))
         self._partitions = Partitions(broker, self._pool, self._handling.handle, prefetch)
+        names = [lane.name for lane in self._placing.lanes]
         self._gauges = Gauges(
             self._handling.held,
             self._partitions.not_looked_at,
             self._placing.partition,
             self._pool.left_alone,
-            lanes=[lane.name for lane in self._placing.lanes],
+            lanes=names,
             providers=providers,
         )
+        self._usefulness = Usefulness(self._pool.loads, self._most, names)
         self._ownership = Ownership(
             f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             {lane.name: lane.partitions for lane in self._placing.lanes},
@@ -94,6 +98,7 @@ class DeliveryService:
         self._emitter.start()
         self._ownership.start()
         self._gauges.start()
+        self._usefulness.start()
 
     def served(self) -> Mapping[str, tuple[str, str, str]]:
         """See `shared.depths.Serving`."""
@@ -110,6 +115,7 @@ class DeliveryService:
 
     async def drain(self) -> None:
         """Take nothing new, release what has not begun, finish what has; others take over."""
+        self._usefulness.stop()
         await self._ownership.drain()
         await self._pool.ended()
         await self._handling.settled()
@@ -128,6 +134,11 @@ def build(
     tracer = open_tracer(settings.tracing, DeliveryService.name)
     store = open_store(settings.content_store)
     return DeliveryService(settings, broker, resolver, store, lanes, tracer=tracer)
+
+
+def check_files(settings: Settings) -> None:
+    """Raise `ConfigError` for a file of certificates that cannot be used."""
+    VerifiedTls(settings.delivery.tls_authority)
 
 
 def check_lanes(settings: Settings, lanes: Collection[str]) -> None:

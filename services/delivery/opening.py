@@ -1,7 +1,7 @@
 """Opens a connection to the best mail exchanger that answers (RFC 5321, 5.1; RFC 3207).
 
 Addresses are looked up once for each attempt. STARTTLS is opportunistic: a handshake that fails is
-followed by one connection in clear text (RFC 7435).
+followed by one connection in clear text (RFC 7435). For mail that requires TLS see `verified`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiosmtplib import SMTPException, SMTPResponseException
 
 from services.delivery.candidates import Candidate, candidates, in_order, literal, unclear
 from services.delivery.classify import LATE, Stage, classify, unreachable
 from services.delivery.hop import NextHop
+from services.delivery.secrecy import NOT_AUTHENTIC, is_secret
 from services.delivery.tls import Tls
+from services.delivery.verified import Unfit, VerifiedTls
 from services.delivery.work import Walk
 from shared.dns.answers import AddressAnswer
 from shared.dns.interface import Resolver
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Deferred, Failed, Outcome
 from shared.settings.model import Settings
+from shared.settings.values import split_host_port
 from shared.smtp.replies import Reply, parse_reply
 
 _OUT_OF_TIME = Deferred(
@@ -34,6 +37,8 @@ _AT_LIMIT = Deferred(
     "limit",
 )
 
+SOCKS_PORT = 1080
+
 
 def _loop(place: Candidate) -> Failed:
     text = f"{place.host} [{place.address}] greets with our own name: the mail would loop"
@@ -43,6 +48,9 @@ def _loop(place: Candidate) -> Failed:
 def _reason(error: Exception) -> str:
     late = isinstance(error, TimeoutError) or LATE in str(error)
     return "timeout" if late else "connect"
+
+
+Secure = Callable[[NextHop], Awaitable[None]]
 
 
 class TlsFailed(Exception):  # noqa: N818
@@ -58,9 +66,17 @@ class Opener:
         self._resolver = resolver
         self._chance = chance
         self._tls = Tls(time.monotonic)
+        self._verified = VerifiedTls(settings.delivery.tls_authority)
+        socks5 = settings.delivery.socks5
+        self._gateway = split_host_port(socks5, SOCKS_PORT) if socks5 else None
 
     async def open(self, job: DeliveryJob, walk: Walk) -> NextHop | Outcome:
-        """A connection to the next place of the walk, or what it means that there is none."""
+        """A connection to the next place of the walk, or what it means that there is none.
+
+        Raises nothing. For a secret job it is verified (see `secrecy`).
+        """
+        if is_secret(job) and not job.authentic:
+            return NOT_AUTHENTIC
         if walk.places is None:
             places = await self._places(job, walk)
             if not isinstance(places, tuple):
@@ -75,7 +91,7 @@ class Opener:
                 break
             place = walk.places.popleft()
             walk.tried.add(place)
-            hop = await self._try(place, walk)
+            hop = await self._try(place, walk, job)
             if isinstance(hop, NextHop) and hop.name == self._hostname and not job.static:
                 hop.close()
                 hop = _loop(place)
@@ -103,42 +119,63 @@ class Opener:
     async def _addresses(self, host: str) -> AddressAnswer:
         return literal(host) or await self._resolver.addresses(host)
 
-    async def _try(self, place: Candidate, walk: Walk) -> NextHop | Outcome:
-        secured = True
+    async def _try(self, place: Candidate, walk: Walk, job: DeliveryJob) -> NextHop | Outcome:
+        if not (job.require_tls and job.authentic):
+            return await self._try_any(place, walk)
         try:
-            try:
-                tls = self._tls.is_worth_a_try(place)
-                return await self._connect(place, walk.not_after, tls=tls)
-            except TlsFailed:
-                self._tls.broke(place)
-                secured = False
-                if not walk.may_connect():
-                    return _AT_LIMIT
-                return await self._connect(place, walk.not_after, tls=False)
+            return await self._reach(place, walk, self._verified.secure)
+        except Unfit as unfit:
+            if is_secret(job):
+                return unfit.outcome
+        return await self._try_any(place, walk) if walk.may_connect() else _AT_LIMIT
+
+    async def _try_any(self, place: Candidate, walk: Walk) -> NextHop | Outcome:
+        try:
+            tries = self._tls.is_worth_a_try(place)
+            return await self._reach(place, walk, self._secure if tries else _in_clear)
+        except TlsFailed:
+            self._tls.broke(place)
+        if not walk.may_connect():
+            return _AT_LIMIT
+        return await self._reach(place, walk, _in_clear, "tls")
+
+    async def _reach(
+        self, place: Candidate, walk: Walk, secure: Secure, reason: str = ""
+    ) -> NextHop | Outcome:
+        """Connect; `reason` is that of a lost link, if known. Raises what only `secure` raises."""
+        try:
+            return await self._connect(place, walk.not_after, secure)
         except SMTPResponseException as error:
             return classify(parse_reply(error.code, error.message), Stage.SESSION)
         except (SMTPException, OSError) as error:
             text = f"{place.host} [{place.address}]: {str(error) or 'connecting took too long'}"
-            return Deferred(Reply(450, "4.4.1", text), _reason(error) if secured else "tls")
+            return Deferred(Reply(450, "4.4.1", text), reason or _reason(error))
 
-    async def _connect(self, place: Candidate, not_after: float, *, tls: bool) -> NextHop:
-        hop = NextHop(place, self._hostname, self._settings.timeouts, self._tls.keep)
+    async def _connect(self, place: Candidate, not_after: float, secure: Secure) -> NextHop:
+        hop = NextHop(place, self._hostname, self._settings.timeouts, self._tls.keep, self._gateway)
         try:
             with self._tls.resuming(place):
                 await hop.connect(not_after)
                 await hop.greet()
-                if tls and "starttls" in hop.extensions:
-                    await self._secure(hop)
+                await secure(hop)
         except BaseException:
             hop.close()
             raise
         if not self._settings.chunking:
             hop.extensions.pop("chunking", None)
+        if not hop.verified:
+            hop.extensions.pop("requiretls", None)  # anybody may have said so
         hop.note_facts()
         return hop
 
     async def _secure(self, hop: NextHop) -> None:
+        if "starttls" not in hop.extensions:
+            return
         try:
             await self._tls.secure(hop)
         except (SMTPException, OSError, ValueError) as error:
             raise TlsFailed(str(error)) from error
+
+
+async def _in_clear(_hop: NextHop) -> None:
+    """TLS was broken there just now."""

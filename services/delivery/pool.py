@@ -19,6 +19,7 @@ from services.delivery.decisions import (
     Release,
     Unreachable,
 )
+from services.delivery.demand import Load
 from services.delivery.holding import Partition, Prefetch, Trace
 from services.delivery.line import Line, Tools
 from services.delivery.routes import Connection
@@ -112,6 +113,10 @@ class Pool:
         """How many sites of each provider have hosts that are not tried now."""
         providers = {site: job.provider for site, job in self._scheduler.left_alone(self._time())}
         return Counter(providers.values())
+
+    def loads(self) -> list[Load]:
+        """What each partition is to us; transactions are counted from one call to the next."""
+        return self._scheduler.loads(self._time())
 
     async def ended(self) -> None:
         """Return when every connection is closed: all partitions were given up."""

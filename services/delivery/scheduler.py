@@ -13,6 +13,7 @@ from typing import Any
 
 from services.delivery.admission import SWEEP
 from services.delivery.decisions import Begin, Release, Waiting
+from services.delivery.demand import Load, load_of
 from services.delivery.dispatching import MINUTE
 from services.delivery.routes import Connection, Route, State
 from services.delivery.serving import Serving
@@ -140,8 +141,10 @@ class Scheduler(Serving):
         site = connection.site
         limits, count = site.limits, site.count
         connection.served += 1
+        partition = site.partition
+        partition.ended += 1
         if connection.item is not None:
-            site.partition.held[connection.item.queue] -= 1
+            partition.held[connection.item.queue] -= 1
             connection.item = None
         site.took(now - connection.since - self.ours, now)
         if site.ramp < limits.connections:
@@ -152,7 +155,7 @@ class Scheduler(Serving):
         elif (
             connection.served >= limits.messages_per_connection
             or site.connections - site.closing > limits.connections - site.residual
-            or site.partition.paused
+            or partition.paused
             or ((len(site.routes) > 1 or site.own) and self._yields(connection, now))
         ):
             self._close(connection)
@@ -200,6 +203,11 @@ class Scheduler(Serving):
             tried = site.backed_off
             if tried and any(route.closed_until > now for route in tried):
                 yield site.name, site.sample
+
+    def loads(self, now: float) -> list[Load]:
+        """What each partition that is served is to us. Transactions are counted since last time."""
+        served = (partition for partition in self._partitions.values() if partition.serving)
+        return [load_of(partition, self._starved, now, self.ours) for partition in served]
 
     # Time.
 

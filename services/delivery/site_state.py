@@ -39,9 +39,11 @@ class PartitionState:
     """A partition that is, or was, served here.
 
     `held` counts the jobs held, by queue, and `prefetch` has what each queue hands out at most.
+    `ended` counts the transactions that are over.
     """
 
     __slots__ = (
+        "ended",
         "fresh",
         "held",
         "key",
@@ -62,6 +64,7 @@ class PartitionState:
         self.fresh = True
         self.taken = 0.0
         self.held = [0] * (2 * AGAIN)
+        self.ended = 0
         self.traces: dict[str, Trace] = {}
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from services.delivery.custody import reports_of, to_park
 from services.delivery.decide import Decision
 from services.delivery.work import Work
 from shared.broker.interface import ParkReason
 from shared.events.emitter import Emitter
-from shared.events.make import alike, of_job
+from shared.events.make import Pair, alike, of_job
 from shared.events.model import NO_TIME, Hop, MailEvent
 from shared.messages.ids import job_id
 from shared.messages.model import DeliveryJob, Recipient
@@ -89,45 +90,50 @@ def _decided(
     job: DeliveryJob, lane: str, hop: Hop | None, decision: Decision, now: float
 ) -> Events:
     told_of = {report.recipient.address for report in reports_of(job, decision)}
-    dsn = job_id(job.id, "dsn", job.attempt) if told_of else ""
-    delay = decision.delay_ms / 1000
+    dsn = job_id(job.id, "dsn", job.attempt)
     events: list[MailEvent] = []
-
-    def tell(
-        kind: str, those: Iterable[tuple[Recipient, Reply, str]], delay_seconds: float = NO_TIME
-    ) -> None:
+    for fate in _fates(job, decision):
         part = 0
-        for notified in (False, True):
+        for notification in ("", dsn):
             chosen = [
-                (who, str(reply), reason)
-                for who, reply, reason in those
-                if (who.address in told_of) is notified
+                one for one in fate.those if (one[0].address in told_of) is bool(notification)
             ]
             for (reply, reason), recipients in alike(chosen).items():
                 made = of_job(
-                    kind, job, now, lane, recipients,
+                    fate.kind, job, now, lane, recipients,
                     attempt=job.attempt + 1, reply=reply, reason=reason, hop=hop,
-                    delay_seconds=delay_seconds, notification=dsn if notified else "", part=part,
+                    delay_seconds=fate.delay_seconds, notification=notification, part=part,
                 )  # fmt: skip
                 part += len(made)
-                events.extend(made)
-
-    tell("delivered", [(who, reply, "") for who, reply in decision.delivered])
-    retried = decision.policy is Uncertain.RETRY
-    policy = decision.policy.value
-    tell(
-        "uncertain",
-        [(who, reply, policy) for who, reply in decision.uncertain],
-        delay if retried and decision.retry is not None else NO_TIME,
-    )
-    tell("deferred", [(who, reply, decision.cause) for who, reply in decision.deferred], delay)
-    for kind, expired in (("bounced", False), ("expired", True)):
-        those = [
-            (who, what.reply, what.reason)
-            for who, what in decision.failed
-            if (what.reason == "expired") is expired
-        ]
-        tell(kind, those)
-    for reason, parked in to_park(job, decision).items():
-        tell("parked", [(who, reply, reason.value) for who, reply in parked])
+                events += made
     return events
+
+
+class _Fate(NamedTuple):
+    kind: str
+    those: Sequence[Pair]
+    delay_seconds: float = NO_TIME
+
+
+def _fates(job: DeliveryJob, decision: Decision) -> list[_Fate]:
+    """What becomes of whom, in the order in which it is told."""
+    delay, policy, cause = decision.delay_ms / 1000, decision.policy, decision.cause
+    comes_again = policy is Uncertain.RETRY and decision.retry is not None
+    failed = [(who, str(what.reply), what.reason) for who, what in decision.failed]
+    parked = to_park(job, decision).items()
+    return [
+        _Fate("delivered", _pairs(decision.delivered)),
+        _Fate(
+            "uncertain",
+            _pairs(decision.uncertain, policy.value),
+            delay if comes_again else NO_TIME,
+        ),
+        _Fate("deferred", _pairs(decision.deferred, cause), delay),
+        _Fate("bounced", [one for one in failed if one[2] != "expired"]),
+        _Fate("expired", [one for one in failed if one[2] == "expired"]),
+        _Fate("parked", [one for reason, those in parked for one in _pairs(those, reason.value)]),
+    ]
+
+
+def _pairs(those: Iterable[tuple[Recipient, Reply]], reason: str = "") -> list[Pair]:
+    return [(who, str(reply), reason) for who, reply in those]

@@ -78,7 +78,7 @@ class Tls:
     async def secure(self, hop: NextHop) -> None:
         """STARTTLS and EHLO. Raises SMTPException, OSError, ValueError."""
         try:
-            await hop.secure(self._context)
+            await hop.secure(self._context, hop.place.host)
         except BaseException:
             _failed()
             self._sessions.pop(_key(hop.place), None)
@@ -93,7 +93,9 @@ class Tls:
     def keep(self, hop: NextHop) -> None:
         """Remember the session of a connection that is about to end: by now its ticket has come."""
         found = hop.ssl_object
-        if found is None or (session := found.session) is None:
+        if found is None or found.context is not self._context:
+            return  # a verified one (see `verified`), which must not be mixed with these
+        if (session := found.session) is None:
             return
         if session.has_ticket or found.version() != "TLSv1.3":
             _put(self._sessions, hop.place, session)

@@ -12,6 +12,7 @@ import msgspec
 from services.delivery.candidates import Candidate
 from services.delivery.decisions import Waiting
 from services.delivery.holding import Partition
+from services.delivery.secrecy import connections_of
 from shared.broker.interface import Delivery
 from shared.events.model import Hop
 from shared.messages.model import Content, DeliveryJob, MessageClass
@@ -65,7 +66,7 @@ class Work(Waiting):
         super().__init__(
             partition,
             job.site,
-            (job.static, frozenset(job.exchangers)),
+            connections_of(job),
             urgent=job.message_class is MessageClass.TRANSACTIONAL,
         )
         self.job = job

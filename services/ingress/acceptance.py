@@ -37,6 +37,7 @@ from shared.messages.ids import mail_id
 from shared.messages.model import (
     DEMANDING,
     PLAIN,
+    SECRET,
     AcceptedMail,
     Content,
     DeliverBy,
@@ -44,7 +45,13 @@ from shared.messages.model import (
     Event,
     Recipient,
 )
-from shared.smtp.parameters import NO_RECIPIENT_PARAMETERS, Body, By, RecipientParameters
+from shared.smtp.parameters import (
+    NO_RECIPIENT_PARAMETERS,
+    Body,
+    By,
+    MailParameters,
+    RecipientParameters,
+)
 from shared.smtp.server_replies import (
     BLOCKED,
     LONG_LINE,
@@ -300,8 +307,6 @@ def _mail(
     recipients = dict(zip(addresses, map(Recipient, addresses), strict=True))
     if transaction.wishes:
         recipients = _with_wishes(addresses, transaction.wishes)
-    binary = parameters.body is Body.BINARY_MIME
-    deliver_by = None if parameters.by is None else _deliver_by(parameters.by, now)
     eight_bit = not inspected.content.isascii()
     # A client may ask for SMTPUTF8 without need; then any next hop will do (RFC 6531, 3.6).
     ascii_only = not eight_bit and reverse_path.isascii() and all(map(str.isascii, addresses))
@@ -317,12 +322,20 @@ def _mail(
         or (user and user.message_class)
         or rules.message_class,
         eight_bit=eight_bit,
-        binary=binary,
+        binary=parameters.body is Body.BINARY_MIME,
         smtputf8=parameters.smtputf8 and not ascii_only,
         dsn=_dsn(transaction),
-        deliver_by=deliver_by,
-        schema=DEMANDING if binary or deliver_by is not None else PLAIN,
+        deliver_by=None if parameters.by is None else _deliver_by(parameters.by, now),
+        require_tls=parameters.require_tls,
+        schema=_schema(parameters),
     )
+
+
+def _schema(parameters: MailParameters) -> int:
+    if parameters.require_tls:
+        return SECRET
+    demanding = parameters.by is not None or parameters.body is Body.BINARY_MIME
+    return DEMANDING if demanding else PLAIN
 
 
 def _with_wishes(

@@ -183,6 +183,8 @@ def _extensions(rules: Rules, secured: bool, authenticated: bool, certified: boo
     yield "MT-PRIORITY"
     if authenticated:
         yield f"DELIVERBY {LEAST_BY}"
+    if secured:
+        yield "REQUIRETLS"  # never in clear text (RFC 8689, 2)
     yield f"LIMITS RCPTMAX={rules.max_recipients} MAILMAX={rules.max_mails_per_session}"
 
 

@@ -39,11 +39,15 @@ _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A destination: recipients of equal `key` share jobs, at most `most` in each."""
+    """A destination: recipients of equal `key` share jobs, at most `most` in each.
+
+    `authentic`: nobody on the network can have chosen its exchangers.
+    """
 
     destination: str
     exchangers: tuple[MailExchanger, ...]
     static: bool = False
+    authentic: bool = False
     site: str = ""
     provider: str = OTHER_PROVIDER
     most: int = 100
@@ -144,13 +148,15 @@ def _static(hosts: Sequence[str]) -> Route:
         MailExchanger(preference, host, port)
         for preference, (host, port) in enumerate(split_host_port(text, 0) for text in hosts)
     )
-    return Route(",".join(hosts), exchangers, static=True)
+    return Route(",".join(hosts), exchangers, static=True, authentic=True)
 
 
 def literal_route(domain: str) -> Route | None:
     """The way to an address literal; whether its address is allowed is for delivery to say."""
     host = literal_host(domain)
-    return None if host is None else Route(domain, (MailExchanger(0, host),), site=f"[{host}]")
+    if host is None:
+        return None
+    return Route(domain, (MailExchanger(0, host),), authentic=True, site=f"[{host}]")
 
 
 def own_names(settings: Settings) -> frozenset[str]:
@@ -163,7 +169,7 @@ def way_by_dns(domain: str, answer: MxAnswer, own: Collection[str]) -> Way:
     match answer:
         case MailExchangers(exchangers):
             better = _better_than(own, exchangers)
-            return Route(domain, better) if better else LOOP
+            return Route(domain, better, authentic=answer.authentic) if better else LOOP
         case NullMx():
             return NULL_MX
         case NoSuchDomain():

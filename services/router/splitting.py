@@ -60,6 +60,7 @@ def first_job(mail: AcceptedMail) -> DeliveryJob:
         binary=mail.binary,
         deliver_by=mail.deliver_by,
         traceparent=mail.traceparent,
+        require_tls=mail.require_tls,
         schema=mail.schema,
     )
 
@@ -119,6 +120,7 @@ def _job(
         destination=route.destination,
         exchangers=route.exchangers,
         static=route.static,
+        authentic=parent.require_tls and route.authentic,
         site=route.site,
         provider=route.provider,
         share=parent.share * parts,

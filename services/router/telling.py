@@ -55,9 +55,11 @@ def deferred(
 ) -> list[MailEvent]:
     """That it waits, since the way of the job is not known now."""
     seconds = delay_ms / 1000
+    # While the content store is down no attempt is counted: only the time tells one from the next.
+    part = int(now) if reason == "store" else 0
     return of_job(
         "deferred", job, now, "",
-        attempt=job.attempt, reply=reply, reason=reason, delay_seconds=seconds,
+        attempt=job.attempt, reply=reply, reason=reason, delay_seconds=seconds, part=part,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from shared.broker.interface import Broker, EventLine
+from shared.broker.migration import Migration
 from shared.broker.topology import Topology, build_topology, entrance, outlook
 from shared.settings.model import Settings
 
@@ -17,7 +18,7 @@ def connect_broker(settings: Settings, name: str, lanes: Collection[str] | None 
     of `lanes` (None: of all), and for ingress none.
     """
     guaranteed = bool(settings.events.guaranteed)
-    topology = entrance(events=guaranteed) if name == "ingress" else _topology(settings, lanes)
+    topology = entrance(events=guaranteed) if name == "ingress" else topology_of(settings, lanes)
     return _connect(settings, topology, name)
 
 
@@ -42,9 +43,19 @@ def _connect(settings: Settings, topology: Topology, name: str) -> Broker:
     return AmqpBroker(settings.broker, topology, name)
 
 
-def _topology(settings: Settings, lanes: Collection[str] | None) -> Topology:
+def topology_of(settings: Settings, lanes: Collection[str] | None = None) -> Topology:
+    """All queues of this configuration, of lanes those of `lanes` (None: of all)."""
     partitions = {
         lane.name: lane.partitions for lane in settings.lanes if lanes is None or lane.name in lanes
     }
     guaranteed = bool(settings.events.guaranteed)
     return build_topology(settings.delivery.retry_schedule, partitions, events=guaranteed)
+
+
+def connect_migration(settings: Settings) -> Migration | None:
+    """Whoever exchanges queues; None where none has arguments, on the embedded broker."""
+    if urlsplit(settings.broker.url).scheme == "embedded":
+        return None
+    from shared.broker.amqp.migrating import AmqpMigration  # noqa: PLC0415
+
+    return AmqpMigration(settings.broker, topology_of(settings))

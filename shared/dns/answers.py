@@ -9,10 +9,14 @@ from shared.messages.model import MailExchanger
 
 @dataclass(frozen=True, slots=True)
 class MailExchangers:
-    """Where the domain takes mail: its MX set, or the domain itself (implicit MX)."""
+    """Where the domain takes mail: its MX set, or the domain itself (implicit MX).
+
+    `authentic` tells that the names are the domain's own choice: validated by DNSSEC, or its own.
+    """
 
     exchangers: tuple[MailExchanger, ...]
     implicit: bool = False
+    authentic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

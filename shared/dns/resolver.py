@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.name
 import dns.nameserver
 import dns.rdatatype
@@ -102,6 +103,7 @@ class DnspythonResolver:
         kept: Container[str] = (),
     ) -> None:
         self._resolver = _configured(settings, system)
+        self._trusts_ad = settings.trust_ad
         self._cache = cache or AnswerCache()
         self._kept = kept
         self._room = asyncio.Semaphore(room)
@@ -142,7 +144,7 @@ class DnspythonResolver:
         return answer
 
     async def _find_exchangers(self, domain: str) -> tuple[MxAnswer, float]:
-        answer, ttl = await self._query(domain, "MX")
+        answer, ttl, authentic = await self._query(domain, "MX")
         if isinstance(answer, NoRecords):
             return await self._implicit(domain)
         if isinstance(answer, NoSuchDomain | DnsTrouble):
@@ -151,44 +153,50 @@ class DnspythonResolver:
         hosts = [record for record in answer if record.exchange != dns.name.root]
         if not hosts:
             return NullMx(), ttl
-        return MailExchangers(ordered(hosts, self._kept)), ttl
+        return MailExchangers(ordered(hosts, self._kept), authentic=authentic), ttl
 
     async def _implicit(self, domain: str) -> tuple[MxAnswer, float]:
-        # RFC 5321, 5.1: without MX records the domain itself is the only exchanger.
+        # RFC 5321, 5.1: without MX records the domain itself is the only exchanger. Whoever made
+        # them disappear still has to show a certificate of the domain (RFC 8689, 4.2.1).
         answer, ttl = await self._find_addresses(domain)
         if isinstance(answer, Addresses):
-            return MailExchangers((MailExchanger(0, domain),), implicit=True), ttl
+            own = (MailExchanger(0, domain),)
+            return MailExchangers(own, implicit=True, authentic=True), ttl
         return answer, ttl
 
     async def _find_addresses(self, host: str) -> tuple[AddressAnswer, float]:
         answers = await asyncio.gather(self._query(host, "A"), self._query(host, "AAAA"))
-        found = [record for answer, _ in answers if isinstance(answer, list) for record in answer]
+        found = [record for answer, *_ in answers if isinstance(answer, list) for record in answer]
         if found:
             # Trouble with one family makes the answer short-lived: the other half may come soon.
-            ttls = [ttl for answer, ttl in answers if isinstance(answer, list | DnsTrouble)]
+            ttls = [ttl for answer, ttl, _ in answers if isinstance(answer, list | DnsTrouble)]
             return Addresses(tuple(record.address for record in found)), min(ttls)
-        for answer, _ in answers:
+        for answer, *_ in answers:
             if isinstance(answer, DnsTrouble):
                 return answer, TROUBLE_TTL
-        for answer, _ in answers:
+        for answer, *_ in answers:
             if isinstance(answer, NoSuchDomain):
                 return answer, NEGATIVE_TTL
         return NoRecords(), NEGATIVE_TTL
 
     async def _query(
         self, name: str, kind: str
-    ) -> tuple[list[Any] | NoSuchDomain | NoRecords | DnsTrouble, float]:
+    ) -> tuple[list[Any] | NoSuchDomain | NoRecords | DnsTrouble, float, bool]:
+        """What is there, for how many seconds, and whether DNSSEC has validated it."""
         try:
             async with self._room:
                 answer = await self._resolver.resolve(name, kind)
         except dns.resolver.NXDOMAIN:
-            return NoSuchDomain(), NEGATIVE_TTL
+            return NoSuchDomain(), NEGATIVE_TTL, False
         except dns.resolver.NoAnswer:
-            return NoRecords(), NEGATIVE_TTL
+            return NoRecords(), NEGATIVE_TTL, False
         except (dns.exception.DNSException, OSError, ValueError) as error:
-            return DnsTrouble(type(error).__name__), TROUBLE_TTL
+            return DnsTrouble(type(error).__name__), TROUBLE_TTL, False
         rrset = answer.rrset
-        return (list(rrset), float(rrset.ttl)) if rrset else (NoRecords(), NEGATIVE_TTL)
+        if not rrset:
+            return NoRecords(), NEGATIVE_TTL, False
+        validated = self._trusts_ad and bool(answer.response.flags & dns.flags.AD)
+        return list(rrset), float(rrset.ttl), validated
 
 
 def _configured(settings: DnsSettings, system: str) -> dns.asyncresolver.Resolver:
@@ -203,6 +211,8 @@ def _configured(settings: DnsSettings, system: str) -> dns.asyncresolver.Resolve
     resolver.lifetime = settings.timeout / 1000
     resolver.timeout = resolver.lifetime / 3
     resolver.use_edns(0, 0, EDNS_PAYLOAD)
+    if settings.trust_ad:
+        resolver.set_flags(dns.flags.RD | dns.flags.AD)  # else they need not say it (RFC 6840, 5.7)
     return resolver
 
 

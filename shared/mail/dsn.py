@@ -17,6 +17,8 @@ from enum import StrEnum
 
 from shared.mail.headers import header_section
 from shared.messages.model import (
+    PLAIN,
+    SECRET,
     AcceptedMail,
     Content,
     DeliverBy,
@@ -100,6 +102,7 @@ class ReportedMail:
     dsn: DsnWishes | None = None
     deliver_by: DeliverBy | None = None
     traceparent: str = ""
+    require_tls: bool = False
 
     @classmethod
     def of(cls, job: DeliveryJob, content: bytes) -> ReportedMail:
@@ -115,6 +118,7 @@ class ReportedMail:
             job.dsn,
             job.deliver_by,
             job.traceparent,
+            job.require_tls,
         )
 
 
@@ -138,6 +142,8 @@ def notification(
         eight_bit=not is_ascii,
         smtputf8=not is_ascii,
         traceparent=mail.traceparent,
+        require_tls=mail.require_tls,
+        schema=SECRET if mail.require_tls else PLAIN,
     )
 
 
@@ -157,8 +163,11 @@ def _content(
 
 
 def _original(mail: ReportedMail, reports: Sequence[Report]) -> bytes:
-    """The headers; all of it if a failure is told, and the sender asked, and it can stand so."""
-    wanted = mail.dsn is not None and mail.dsn.ret == FULL
+    """The headers; all of it if a failure is told, and the sender asked, and it can stand so.
+
+    Of mail that requires TLS never more than the headers (RFC 8689, 5).
+    """
+    wanted = mail.dsn is not None and mail.dsn.ret == FULL and not mail.require_tls
     if (
         wanted
         and len(mail.content) <= FULL_LIMIT

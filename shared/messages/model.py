@@ -18,7 +18,9 @@ PLAIN = 1
 DEMANDING = 2
 """That of a message with `binary` or `deliver_by`, which must not be overlooked: a binary content
 would go out as lines, and what was to be returned in time would be tried for days."""
-SCHEMA = 2
+SECRET = 3
+"""That of a message with `require_tls`: who overlooks it sends the mail in clear text."""
+SCHEMA = 3
 """The newest schema version this code reads."""
 
 EMPTY = memoryview(b"")
@@ -98,7 +100,8 @@ class AcceptedMail(
     `accepted_at` is seconds since the epoch. An empty `reverse_path` is the null reverse-path.
     `dsn` is None while nobody has asked for anything special. A `binary` content has no lines, and
     goes on as BINARYMIME only (RFC 3030, 3). `traceparent` (W3C Trace Context) names the span that
-    caused this message; empty if its trace is not recorded.
+    caused this message; empty if its trace is not recorded. `require_tls`: it may go on only as RFC
+    8689 says.
     """
 
     id: str
@@ -114,6 +117,7 @@ class AcceptedMail(
     binary: bool = False
     deliver_by: DeliverBy | None = None
     traceparent: str = ""
+    require_tls: bool = False
     schema: int = PLAIN
 
     @property
@@ -132,7 +136,8 @@ class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", ta
     job of a version that did not know them. `static` tells that `exchangers` were configured, not
     found in DNS. `turn` is when its site will have time for it, in seconds since the epoch, if a
     worker gave it back; 0 if none did. `traceparent` names the span of the router that made the job
-    of an accepted mail: that of later attempts too.
+    of an accepted mail: that of later attempts too. `authentic` tells that nobody on the network
+    can have chosen other `exchangers` (RFC 8689, 2); it matters with `require_tls` only.
     """
 
     id: str
@@ -157,6 +162,8 @@ class DeliveryJob(msgspec.Struct, frozen=True, omit_defaults=True, tag="job", ta
     binary: bool = False
     deliver_by: DeliverBy | None = None
     traceparent: str = ""
+    require_tls: bool = False
+    authentic: bool = False
     schema: int = PLAIN
 
     @property

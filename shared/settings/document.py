@@ -56,6 +56,7 @@ _WORDS: dict[Callable[..., object], str] = {
     values.network: "network",
     values.nameserver: "address:port",
     values.route_host: "host:port",
+    values.gateway: "host:port",
     values.route_domain: "domain",
     values.site_domain: "domain",
     values.short_name: "name",

@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from shared.settings.files import FileError, read_yaml
 from shared.settings.model import Settings
+from shared.settings.secrets import with_secrets
 
 ENV_PREFIX = "POSTROAD_"
 ENV_DELIMITER = "__"
@@ -105,15 +106,19 @@ def load_settings(path: Path | None) -> Settings:
     """Settings from the YAML file at `path` (None: defaults) and `POSTROAD_...` variables.
 
     A variable may be a file of that name in the folder `POSTROAD_SECRETS_DIR`; the variable itself
-    comes first. Raises `ConfigError`.
+    comes first. `broker.url` is complete, whatever files it comes from.
+
+    Raises `ConfigError`.
     """
     values = _read(path) if path else {}
     given = _given()
     _check_variables(given)
     try:
-        return _Loader(**values)
+        return with_secrets(_Loader(**values))
     except ValidationError as error:
         raise ConfigError(_first_line(error, given)) from None
+    except FileError as error:
+        raise ConfigError(str(error)) from None
     except (SettingsError, OSError) as error:
         raise ConfigError(f"{SECRETS_VARIABLE}: {error}") from None
     except UnicodeDecodeError:

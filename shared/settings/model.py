@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, model_validator
@@ -47,6 +48,18 @@ class BrokerSettings(Section):
         description="RabbitMQ (`amqp://`, `amqps://`) or the embedded broker "
         "(`embedded:///directory`). Logged without its password.",
     )
+    url_file: Path | None = Field(
+        None, description="File with the URL instead: one line, read when a service starts."
+    )
+    username_file: Path | None = Field(
+        None, description="File with the user, who goes into the URL; any character may occur."
+    )
+    password_file: Path | None = Field(None, description="File with the user's password, likewise.")
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file: who signs the broker's certificate (`amqps://`). "
+        "Default: whom the system trusts.",
+    )
     confirm_timeout: Duration = Field(
         parse_duration_ms("30s"),
         description="How long a publish may wait for its confirm before it counts as unknown and "
@@ -56,6 +69,14 @@ class BrokerSettings(Section):
         parse_duration_ms("15s"),
         description="AMQP heartbeat; a dead link is noticed within two of them.",
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.url_file and "url" in self.model_fields_set:
+            raise ValueError("url and url_file exclude each other")
+        if bool(self.username_file) != bool(self.password_file):
+            raise ValueError("username_file and password_file go together")
+        return self
 
 
 class ContentStoreSettings(Section):
@@ -96,6 +117,13 @@ class DnsSettings(Section):
     nameservers: Annotated[
         tuple[Annotated[str, AfterValidator(values.nameserver)], ...], CommaList
     ] = Field((), description="`address:port` of each; empty means those of the system.")
+    trust_ad: bool = Field(
+        False,
+        description="Believe the servers when they say that DNSSEC has validated an answer (the AD "
+        "bit). Only for validating servers, reached in a way in which nobody can change their "
+        "answers, such as one on this machine. Mail with REQUIRETLS goes to mail exchangers out "
+        "of the DNS only if they were validated.",
+    )
     timeout: Duration = Field(
         parse_duration_ms("6s"), description="Time for one lookup over all servers and tries."
     )
@@ -146,6 +174,11 @@ class DeliverySettings(Section):
         description="Connect to loopback, private, link-local, multicast or unspecified addresses "
         "that came out of DNS. For tests. Static routes may name them anyway.",
     )
+    socks5: Annotated[str, AfterValidator(values.gateway)] = Field(
+        "",
+        description="`host:port` of an egress gateway that speaks SOCKS5 without authentication: "
+        "every connection to a next hop is made through it. Empty: none.",
+    )
     retry_schedule: Annotated[tuple[Duration, ...], AtLeastOne, CommaList] = Field(
         tuple(map(parse_duration_ms, ("1m", "5m", "15m", "30m", "1h", "2h", "4h"))),
         description="Wait before each further attempt; the last one repeats.",
@@ -176,6 +209,12 @@ class DeliverySettings(Section):
         True,
         description="Send contents with BDAT to next hops that offer CHUNKING (RFC 3030). "
         "`false`: always DATA.",
+    )
+    tls_authority: Path | None = Field(
+        None,
+        description="PEM file: who signs certificates of next hops, for mail with REQUIRETLS, the "
+        "only one for which certificates are verified. Default: those whom the system believes. "
+        "Read at the start.",
     )
     uncertain: Uncertain = Field(
         Uncertain.RETRY,

@@ -118,6 +118,11 @@ def route_host(text: str) -> str:
     return text
 
 
+def gateway(text: str) -> str:
+    """Empty, or `host:port` of a server in between."""
+    return route_host(text) if text else text
+
+
 def nameserver(text: str) -> str:
     """`address`, `address:port` or `[address]:port`, returned with its port."""
     host, port = split_host_port(text, 53)

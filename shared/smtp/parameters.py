@@ -58,7 +58,8 @@ class By(msgspec.Struct, frozen=True):
 class MailParameters(msgspec.Struct, frozen=True):
     """What may follow the reverse-path. `size` is in octets, 0 if not given.
 
-    `ret` and `envid` are those of RFC 3461, `priority` is that of RFC 6710, `by` that of RFC 2852.
+    `ret` and `envid` are those of RFC 3461, `priority` is that of RFC 6710, `by` that of RFC 2852,
+    `require_tls` that of RFC 8689.
     """
 
     size: int = 0
@@ -68,6 +69,7 @@ class MailParameters(msgspec.Struct, frozen=True):
     envid: str = ""
     priority: int = 0
     by: By | None = None
+    require_tls: bool = False
 
 
 class RecipientParameters(msgspec.Struct, frozen=True):
@@ -163,6 +165,12 @@ def _smtputf8(value: str | None) -> dict[str, object]:
     return {"smtputf8": True}
 
 
+def _require_tls(value: str | None) -> dict[str, object]:
+    if value is not None:
+        raise ProtocolError(PARAMETER_SYNTAX)
+    return {"require_tls": True}
+
+
 def _auth(value: str | None) -> dict[str, object]:
     """Whom the mail was first submitted by; nobody here relies on it (RFC 4954, 5)."""
     if value is None or not XTEXT.fullmatch(value):
@@ -208,6 +216,7 @@ _MAIL_READERS: dict[str, Callable[[str | None], dict[str, object]]] = {
     "ENVID": _envid,
     "MT-PRIORITY": _priority,
     "BY": _by,
+    "REQUIRETLS": _require_tls,
 }
 _RECIPIENT_READERS: dict[str, tuple[str, Callable[[str], str]]] = {
     "NOTIFY": ("notify", _notify),
@@ -221,6 +230,7 @@ _BROUGHT_BY = {
     "DSN": ("RET", "ENVID", "NOTIFY", "ORCPT"),
     "MT-PRIORITY": ("MT-PRIORITY",),
     "DELIVERBY": ("BY",),
+    "REQUIRETLS": ("REQUIRETLS",),
 }
 ALL_PARAMETERS = frozenset((*_MAIL_READERS, *_RECIPIENT_READERS))
 

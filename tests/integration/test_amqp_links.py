@@ -152,6 +152,31 @@ async def test_amqps_is_used_with_the_name_checked(
             assert (await broker.depths())[WORK] == 0
 
 
+async def test_amqps_trusts_the_authority_of_the_configured_file_and_no_other(
+    url: str, tmp_path: Path
+) -> None:
+    ours, other = trustme.CA(), trustme.CA()
+    ours.cert_pem.write_to_path(tmp_path / "ours.pem")
+    other.cert_pem.write_to_path(tmp_path / "other.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.issue_cert("127.0.0.1").configure_cert(context)
+    parts = urlsplit(url)
+    async with tcp_proxy(parts.port or 5672, context) as proxy:
+        netloc = f"guest:guest@127.0.0.1:{proxy.port}"
+        secure = parts._replace(scheme="amqps", netloc=netloc).geturl()
+        settings = BrokerSettings(url=secure, ca_file=tmp_path / "ours.pem")
+        broker = AmqpBroker(settings, small_topology(), "links")
+        await broker.start()
+        await broker.wait_usable(PATIENCE)
+        await broker.close()
+        settings = BrokerSettings(url=secure, ca_file=tmp_path / "other.pem")
+        broker = AmqpBroker(settings, small_topology(), "links")
+        await broker.start()
+        with pytest.raises(Unavailable):
+            await broker.wait_usable(0.5)
+        await broker.close()
+
+
 async def test_amqps_refuses_a_certificate_of_another_name(
     url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

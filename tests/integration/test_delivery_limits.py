@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.delivery.attempt import Limits
+from services.delivery.demand import Load
 from services.delivery.handling import Handling
 from services.delivery.holding import Partition, Prefetch
 from services.delivery.line import Tools
@@ -27,6 +29,7 @@ from shared.messages.model import DeliveryJob, MailExchanger
 from shared.settings.model import ContentStoreSettings, DeliverySettings, Settings
 from tests.integration.test_delivery import LATER, ONE_PARTITION, TOPOLOGY, Loopback, Rig, at_most
 from tests.support.memory_broker import MemoryBroker
+from tests.support.pipeline import eventually
 
 LONG = 60.0
 LONG_TIMES = Times(LONG, LONG, LONG, LONG, LONG)
@@ -123,6 +126,18 @@ async def test_a_job_that_only_waits_is_given_back(tmp_path: Path) -> None:
         assert all(isinstance(job, DeliveryJob) and job.attempt == 0 for job in jobs)
         assert all(message.delay_ms in WAIT_STEPS_MS for message in r.broker.delayed())
         assert "begun" not in {message.message_id for message in r.broker.delayed()}
+
+
+async def test_what_a_partition_is_to_its_worker_is_told(tmp_path: Path) -> None:
+    async with limited(tmp_path, Script(), Limits(LONG_TIMES)) as r:
+        await asyncio.gather(*(r.give(r.job(f"r{number}@b.test")) for number in range(30)))
+        await r.receiver.wait_for(30)
+
+        async def over() -> bool:
+            return not r.handling.held()
+
+        await eventually(over, "all is settled")
+        assert r.pool.loads() == [Load("default", ended=30)]
 
 
 async def test_a_job_behind_an_unreachable_one_is_deferred_with_it(tmp_path: Path) -> None:

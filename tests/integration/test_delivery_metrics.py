@@ -245,3 +245,10 @@ async def test_a_site_whose_hosts_do_not_answer_is_paused_and_the_others_are_not
             await until(lambda: value("paused_sites", provider="google") == 1)
             await until(lambda: value("paused_sites", provider="other") == 1)
             assert value("paused_sites", provider="yahoo") == 0
+
+
+async def test_a_worker_tells_how_many_are_useful_until_it_leaves(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        assert value("useful_workers", lane="default") == 0
+        await r.service.drain()
+        assert value("useful_workers", lane="default") is None

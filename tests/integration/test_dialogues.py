@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.dialogue import Runner, read_script
 from tests.support.ingress import OPEN, ingress_settings, running_ingress, write_users
+from tests.support.tls_site import make_site
 
 FILES = sorted((Path(__file__).parents[1] / "dialogues").glob("*.smtp"))
 
@@ -19,9 +20,13 @@ async def test_the_dialogue_goes_as_written(path: Path, tmp_path: Path) -> None:
     if script.users:
         keys["credentials_file"] = str(write_users(tmp_path, script.users))
         listener = {**listener, "auth": "required", "auth_without_tls": True}
+    tls = None
+    if listener["tls"] != "none":
+        site = make_site(tmp_path)
+        keys["tls"], tls = site.files, site.client
     settings = ingress_settings(tmp_path, listener, **keys)
     async with running_ingress(tmp_path, settings) as ingress:
-        await Runner(ingress).run(script.steps)
+        await Runner(ingress, tls).run(script.steps)
 
 
 def test_there_are_dialogues() -> None:

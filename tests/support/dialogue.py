@@ -10,6 +10,7 @@ A file is one rule. Its lines:
     S: 250 2.0.0 Ok                        the server sends this line
     S: 250 2.0.0 Ok: queued as ...         ... that begins so
     closed                                 the server closes
+    starttls                               the client says so, and both are under TLS
     broker: block | unblock | refuse | resume
     users: [{username: al, password: pw}]  the credentials file, likewise; AUTH needs no TLS
     hello: client.example                  the client says EHLO, and the server agrees
@@ -26,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +42,7 @@ from tests.support.ingress import RunningIngress
 TIMEOUT = 10.0
 _LINE = re.compile(
     r"(settings|listener|users|hello|login|C|C-raw|S|broker|accepted|content):(?: (.*))?"
-    r"|(closed|---)"
+    r"|(closed|starttls|---)"
 )
 _REPEATED = re.compile(rb"<<(.+?)\*(\d+)>>", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(r|n|t|\\|x[0-9a-fA-F]{2})")
@@ -93,8 +95,9 @@ def octets(text: str) -> bytes:
 class Runner:
     """Carries the steps of one script out; AssertionError names the line that was not met."""
 
-    def __init__(self, ingress: RunningIngress) -> None:
+    def __init__(self, ingress: RunningIngress, tls: ssl.SSLContext | None = None) -> None:
         self._ingress = ingress
+        self._tls = tls
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
         self._seen = 0
@@ -138,6 +141,11 @@ class Runner:
             await self._login(step.text)
         elif step.verb == "closed":
             assert await self._reader.read(100) == b""
+        elif step.verb == "starttls":
+            self._writer.write(b"STARTTLS\r\n")
+            _expect("220 ...", (await self._reader.readuntil(b"\r\n"))[:-2].decode())
+            assert self._tls is not None
+            await self._writer.start_tls(self._tls, server_hostname="localhost")
         elif step.verb == "---":
             await self._finish()
             await self._connect()

@@ -28,6 +28,7 @@ class DnsAuthority(asyncio.DatagramProtocol):
     A CNAME is followed as a full resolver does it, as far as the zone and `LONGEST_CHAIN` go.
     `rcodes` forces an answer code for an owner, `silent` owners get no answer, neither do the
     questions in `unheard`; answers that are long, or about `truncated` owners, are cut over UDP.
+    Answers about `validated` owners have the AD bit; `ad_asked` tells whether queries had it.
     All may be changed while it runs; `queries` keeps what was asked.
     """
 
@@ -38,6 +39,8 @@ class DnsAuthority(asyncio.DatagramProtocol):
         self.silent: set[str] = set()
         self.unheard: set[tuple[str, str]] = set()
         self.truncated: set[str] = set()
+        self.validated: set[str] = set()
+        self.ad_asked: set[bool] = set()
         self.queries: list[tuple[str, str]] = []
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -79,6 +82,9 @@ class DnsAuthority(asyncio.DatagramProtocol):
             return None
         response = dns.message.make_response(query)
         response.flags |= dns.flags.AA | dns.flags.RA
+        self.ad_asked.add(bool(query.flags & dns.flags.AD))
+        if owner in self.validated:
+            response.flags |= dns.flags.AD
         if owner in self.rcodes:
             response.set_rcode(self.rcodes[owner])
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class Rig:
                     pass
                 await asyncio.sleep(0.05)  # the client's pause before its next try
 
-    async def load(self, mails: Sequence[Sequence[str]], sessions: int = 8) -> None:
+    async def load(self, mails: Iterable[Sequence[str]], sessions: int = 8) -> None:
         """Send a mail to each list of recipients, several at a time, each until accepted."""
         waiting = iter(mails)
 

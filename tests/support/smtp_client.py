@@ -7,6 +7,7 @@ connection is `ConnectionError`.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -64,6 +65,13 @@ class SmtpClient:
         self._writer.write(octets)
         async with asyncio.timeout(TIMEOUT):
             await self._writer.drain()
+
+    async def starttls(self, context: ssl.SSLContext) -> Answer:
+        """TLS with `localhost`, then EHLO anew, whose reply this is."""
+        assert (await self.command("STARTTLS")).code == 220
+        async with asyncio.timeout(TIMEOUT):
+            await self._writer.start_tls(context, server_hostname="localhost")
+        return await self.command("EHLO client.example")
 
     async def command(self, line: str) -> Answer:
         """Send a command, wait for its reply."""

@@ -23,11 +23,16 @@ class Site:
     folder: Path
     client: ssl.SSLContext
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The setting `ingress.tls`."""
+        return {"certificate": str(self.folder / "crt"), "key": str(self.folder / "key")}
+
     def settings(self, **listener: Any) -> Any:
         return ingress_settings(
             self.folder,
             {"address": "127.0.0.1", "port": 0, "auth": "required", **listener},
-            tls={"certificate": str(self.folder / "crt"), "key": str(self.folder / "key")},
+            tls=self.files,
             credentials_file=str(self.folder / "users.yaml"),
         )
 

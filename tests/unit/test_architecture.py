@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 
-SERVICES = ("ingress", "router", "delivery", "demo", "events")
+SERVICES = ("ingress", "router", "delivery", "demo", "events", "probe")
 COMPOSITION_ROOTS = {"services/cli.py", "services/run.py"}
 """These put services together; each imports a service only when it is asked for."""
 

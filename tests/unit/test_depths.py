@@ -12,14 +12,18 @@ from prometheus_client import REGISTRY
 
 from shared.broker.connect import connect_broker
 from shared.broker.interface import Broker, Outgoing
-from shared.broker.topology import ACCEPTED, CROWD, DUE, PARKED, lane_queue
+from shared.broker.topology import ACCEPTED, CROWD, DUE, GUARANTEED_EVENTS, PARKED, lane_queue
 from shared.depths import DepthWatch, Labels, steps_of
 from shared.settings.model import Settings
 from tests.support.memory_broker import MemoryBroker
 from tests.support.pipeline import eventually
 
 SETTINGS = Settings.model_validate(
-    {"delivery": {"retry_schedule": ["1m", "4h"]}, "lanes": [{"name": "default", "partitions": 2}]}
+    {
+        "delivery": {"retry_schedule": ["1m", "4h"]},
+        "lanes": [{"name": "default", "partitions": 2}],
+        "events": {"guaranteed": ["bank"]},
+    }
 )
 BULK = lane_queue("default", 1, "bulk")
 AGAIN = lane_queue("default", 1, "bulk", again=True)
@@ -28,7 +32,13 @@ SERVED: Mapping[str, Labels] = {
     BULK: ("default", "bulk", "first"),
     AGAIN: ("default", "bulk", "again"),
 }
-GAUGES = ("queued_jobs", "waiting_jobs", "accepted_waiting", "parked_waiting")
+GAUGES = (
+    "queued_jobs",
+    "waiting_jobs",
+    "accepted_waiting",
+    "parked_waiting",
+    "guaranteed_events_waiting",
+)
 
 
 def shown(name: str) -> dict[tuple[str, ...], float]:
@@ -55,8 +65,12 @@ async def until_forgotten() -> None:
 
 
 @asynccontextmanager
-async def watched(broker: Broker, patience: float = 10.0) -> AsyncIterator[None]:
-    watch = DepthWatch(broker, steps_of(SETTINGS), lambda: SERVED, every=0.02, patience=patience)
+async def watched(
+    broker: Broker, patience: float = 10.0, *, events: bool = False
+) -> AsyncIterator[None]:
+    watch = DepthWatch(
+        broker, steps_of(SETTINGS), lambda: SERVED, events=events, every=0.02, patience=patience
+    )
     watch.start()
     try:
         yield
@@ -169,3 +183,15 @@ async def test_a_blocked_broker_is_asked_all_the_same() -> None:
     broker.block()
     async with watched(broker):
         await until_shown("parked_waiting", value=1)
+
+
+async def test_guaranteed_events_that_nobody_reads_are_counted_where_there_are_any(
+    broker: Broker,
+) -> None:
+    await put(broker, GUARANTEED_EVENTS, 3)
+    async with watched(broker, events=True):
+        await until_shown("guaranteed_events_waiting", value=3)
+    await until_forgotten()
+    async with watched(broker):
+        await until_shown("parked_waiting", value=0)
+        assert shown("guaranteed_events_waiting") == {}

@@ -107,7 +107,7 @@ class AmqpBroker:
     def _options(self, purpose: str) -> LinkOptions:
         name = f"postroad-{self._name}-{purpose}"
         heartbeat = self._settings.heartbeat / 1000
-        return LinkOptions(self._settings.url, name, heartbeat)
+        return LinkOptions(self._settings.url, name, heartbeat, self._settings.ca_file)
 
     async def wait_usable(self, timeout: float) -> None:
         """Return when usable; raises `Unavailable` after `timeout` seconds."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,11 +31,15 @@ seem to consume and are sent nothing, messages stay with them unseen (tried on 3
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """Where and how to connect. `heartbeat` is in seconds; an answer may take two of them."""
+    """Where and how to connect. `heartbeat` is in seconds; an answer may take two of them.
+
+    `ca_file` has who signs the broker's certificate, None: whom the system trusts.
+    """
 
     url: str
     name: str
     heartbeat: float
+    ca_file: Path | None = None
 
     @property
     def patience(self) -> float:
@@ -50,7 +55,7 @@ def connect(
     """An open connection of py-amqp. Raises OSError and py-amqp's errors."""
     return Connection(
         options.url,
-        ssl=_tls(options.url),
+        ssl=_tls(options),
         transport=BufferedTransport,
         connect_timeout=CONNECT_SECONDS,
         heartbeat=options.heartbeat,
@@ -65,7 +70,10 @@ def connect(
     ).transport.establish_connection()
 
 
-def _tls(url: str) -> dict[str, str | None] | bool:
+def _tls(options: LinkOptions) -> dict[str, str | None] | bool:
+    parts = urlsplit(options.url)
+    if parts.scheme != "amqps":
+        return False
+    authority = {"ca_certs": str(options.ca_file)} if options.ca_file else {}
     # Without a name py-amqp would accept the certificate of any host.
-    parts = urlsplit(url)
-    return {"server_hostname": parts.hostname} if parts.scheme == "amqps" else False
+    return {"server_hostname": parts.hostname, **authority}

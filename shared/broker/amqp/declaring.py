@@ -18,8 +18,11 @@ from typing import Any
 import msgspec
 from amqp import spec
 from amqp.basic_message import Message
-from amqp.exceptions import NotFound
+from amqp.exceptions import NotFound, PreconditionFailed
 
+from shared.broker.amqp.attendance import attend
+from shared.broker.amqp.differing import DifferingError, differences, judge
+from shared.broker.migration import Difference
 from shared.broker.topology import FIRST_LANES, Queue, Topology, amqp_arguments
 from shared.logs import get_logger
 
@@ -55,6 +58,11 @@ def declare(connection: Any, queues: Collection[Queue]) -> None:
         channel.close()
 
 
+def declare_one_by_one(connection: Any, queues: Iterable[Queue]) -> list[Difference]:
+    """Declare queues of which some differ; returns in what."""
+    return [one for queue in queues for one in differences(connection, queue)]
+
+
 class Declaration:
     """Declares for all connections of a process: once, and anew after one of them was lost."""
 
@@ -64,12 +72,18 @@ class Declaration:
         self._declared = False
         self._recorded = not topology.lanes()
         self._fenced = False
+        self._differ = False
+        self._told: frozenset[Difference] = frozenset()
 
     def ensure(self, connection: Any) -> None:
-        """Declare what is not declared yet; another thread that does so is waited for."""
+        """Attend, and declare what is not declared yet; a thread that does so is waited for.
+
+        Raises `MigratingError`, and `DifferingError` when a queue has arguments that endanger mail.
+        """
+        attend(connection)
         with self._lock:
             if not self._declared:
-                declare(connection, self._topology.queues)
+                self._declare(connection)
                 self._declared = True
 
     def ensure_lasting(self, connection: Any) -> None:
@@ -85,8 +99,25 @@ class Declaration:
     def renew(self, connection: Any) -> None:
         """Declare all again: a queue is missing."""
         with self._lock:
-            declare(connection, self._topology.queues)
+            self._declare(connection)
         fence(connection)
+
+    def _declare(self, connection: Any) -> None:
+        if self._differ:
+            self._judge(declare_one_by_one(connection, self._topology.queues))
+            return
+        try:
+            declare(connection, self._topology.queues)
+        except PreconditionFailed as error:
+            # Other channels may have errors on their way: only a new connection is sure of itself.
+            self._differ = True
+            raise DifferingError("a queue has other arguments: looking which") from error
+
+    def _judge(self, found: Collection[Difference]) -> None:
+        """Each difference is told once; one that endangers mail keeps us from the broker."""
+        told, self._told = self._told, frozenset(found)
+        self._differ = bool(found)
+        judge(found, told)
 
     def doubt(self) -> None:
         """A connection was lost: the broker may have lost its queues, or be another one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 from amqp.serialization import dumps
 
@@ -31,7 +32,7 @@ def publish_frames(
     *,
     routing_key: str,
     message_id: str,
-    headers: Mapping[str, str],
+    headers: Mapping[str, Any],
     body: bytes,
     longest_frame: int,
 ) -> list[bytes]:

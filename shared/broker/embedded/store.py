@@ -79,7 +79,10 @@ class Store:
             connection.execute(pragma).fetchall()
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > sql.SCHEMA_VERSION:
-            raise NewerSchemaError("the file was written by a newer postroad")
+            raise NewerSchemaError(
+                f"the file was written by a newer postroad (schema {version}, this one reads up to "
+                f"{sql.SCHEMA_VERSION}): use that version, or newer"
+            )
         connection.executescript(sql.SCHEMA)
         connection.execute(f"PRAGMA user_version = {sql.SCHEMA_VERSION}")
         self._full = True

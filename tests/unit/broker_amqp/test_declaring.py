@@ -6,6 +6,9 @@ import threading
 from collections import Counter
 from typing import Any
 
+from amqp.exceptions import NotFound
+
+from shared.broker.amqp.attendance import ATTENDANCE
 from shared.broker.amqp.declaring import DECLARING_CHANNELS, Declaration, declare
 from shared.broker.topology import build_topology, entrance
 
@@ -18,6 +21,7 @@ class Server:
     def __init__(self) -> None:
         self.declared: Counter[str] = Counter()
         self.fences: list[int] = []
+        self.attending = 0
         self.waits = 0
         self.open = 0
 
@@ -40,7 +44,17 @@ class Server:
     def basic_qos(self, *_: Any) -> None:
         self.waits += 1
 
-    def queue_declare(self, name: str, *, nowait: bool = False, **_: Any) -> None:
+    def basic_consume(self, name: str, **_: Any) -> None:
+        assert name == ATTENDANCE
+        self.attending += 1
+
+    def queue_declare(
+        self, name: str, *, nowait: bool = False, passive: bool = False, **_: Any
+    ) -> None:
+        if passive:
+            raise NotFound(f"no queue {name}")
+        if name == ATTENDANCE:
+            return
         if name.startswith("postroad.fence."):
             self.fences.append(sum(self.declared.values()))
             return
@@ -74,6 +88,13 @@ def test_the_connections_of_a_process_declare_once_even_at_the_same_time() -> No
     for thread in threads:
         thread.join()
     assert set(server.declared.values()) == {1}
+
+
+def test_each_connection_of_a_process_attends() -> None:
+    server, declaration = Server(), Declaration(entrance())
+    declaration.ensure(server)
+    declaration.ensure(server)
+    assert server.attending == 2
 
 
 def test_after_a_lost_connection_all_is_declared_again_and_a_missing_queue_at_once() -> None:

@@ -69,6 +69,7 @@ def test_the_file_can_be_named_by_the_environment(
         ("ingress: {listeners: [{port: 0x}]}", "ingress.listeners.0.port: must be a whole number"),
         ("admin: {router_port: 9101}", "admin.router_port: 9101 is the port of admin.ingress_port"),
         ("hostname: [", "postroad.yaml, line 1: "),
+        ("delivery: {tls_authority: /gone.pem}", "delivery.tls_authority: /gone.pem: No such file"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_exit_2(
@@ -184,6 +185,33 @@ def test_a_password_is_hashed_so_that_argon2_accepts_it(
     assert (code, err) == (0, "")
     assert "open sesame" not in out
     assert argon2.PasswordHasher().verify(out.strip(), "open sesame")
+
+
+def test_queues_of_the_embedded_broker_need_no_migration(command: Command, file: Path) -> None:
+    file.write_text("broker: {url: 'embedded:///nowhere'}")
+
+    for arguments in ([], ["--migrate"]):
+        code, out, err = command("queues", "--config", file, *arguments)
+        assert (code, err) == (0, "")
+        assert "nothing to migrate" in out
+
+
+def test_queues_of_a_broker_that_is_not_there_are_one_line(command: Command, file: Path) -> None:
+    file.write_text("broker: {url: 'amqp://guest:secret@127.0.0.1:9//'}")
+
+    code, out, err = command("queues", "--config", file)
+
+    assert (code, err, out.count("\n")) == (1, "", 1)
+    assert out.startswith("not finished, and nothing is lost: ")
+    assert "secret" not in out
+
+
+def test_the_size_of_a_load_is_computed(command: Command) -> None:
+    code, out, err = command("size", "--per-hour", "1000000", "--kb", "4", "--peak", "3.6")
+
+    assert (code, err) == (0, "")
+    assert out.startswith("at the peak: 1,000 mails a second")
+    assert "1 cluster(s) of 3 nodes" in out
 
 
 def test_an_unknown_command_is_an_error_of_usage(command: Command) -> None:

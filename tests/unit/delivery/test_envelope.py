@@ -18,6 +18,7 @@ from services.delivery.envelope import (
     is_safe_path,
     obstacle,
 )
+from services.delivery.secrecy import NEEDS_REQUIRETLS
 from shared.messages.model import Content, DeliveryJob, DsnWishes, Recipient
 
 TEXT = b"Subject: x\r\n\r\nbody\r\n"
@@ -169,3 +170,17 @@ def test_a_binary_content_goes_only_where_it_is_taken_as_it_is() -> None:
     for missing in ("binarymime", "chunking"):
         offered = {key: value for key, value in taken.items() if key != missing}
         assert obstacle(binary, b"\n", offered) is NEEDS_BINARYMIME
+
+
+def test_mail_that_requires_tls_goes_only_where_that_is_promised() -> None:
+    secret = msgspec.structs.replace(job(), require_tls=True)
+    promised = ALL | {"requiretls": ""}
+    assert obstacle(secret, TEXT, ALL) == NEEDS_REQUIRETLS
+    assert obstacle(secret, TEXT, promised) is None
+    assert b" REQUIRETLS\r\n" in envelope_commands(secret, promised)[0]
+    # A notification is not lost for that (RFC 8689, 5), and promises nothing in vain.
+    notification = msgspec.structs.replace(secret, reverse_path="")
+    assert obstacle(notification, TEXT, ALL) is None
+    assert b"REQUIRETLS" not in envelope_commands(notification, ALL)[0]
+    assert b" REQUIRETLS\r\n" in envelope_commands(notification, promised)[0]
+    assert b"REQUIRETLS" not in envelope_commands(job(), promised)[0]

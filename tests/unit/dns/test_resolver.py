@@ -54,19 +54,37 @@ def zone() -> Zone:
                                     MailExchanger(20, "mx2.ex.test")))),
         ("null.test", NullMx()),
         ("muddled.test", MailExchangers((MailExchanger(10, "mx.muddled.test"),))),
-        ("plain.test", MailExchangers((MailExchanger(0, "plain.test"),), implicit=True)),
+        ("plain.test", MailExchangers((MailExchanger(0, "plain.test"),), implicit=True,
+                                      authentic=True)),
         ("bare.test", NoRecords()),
         ("missing.test", NoSuchDomain()),
         ("alias.test", MailExchangers((MailExchanger(10, "mx1.ex.test"),
                                        MailExchanger(20, "mx2.ex.test")))),
         ("alias-of-plain.test", MailExchangers((MailExchanger(0, "alias-of-plain.test"),),
-                                               implicit=True)),
+                                               implicit=True, authentic=True)),
         ("nowhere.test", NoSuchDomain()),
     ],
 )  # fmt: skip
 async def test_each_answer_of_the_dns_has_its_own_type(domain: str, expected: object) -> None:
     async with serving(DnsAuthority(zone())) as settings:
         assert await DnspythonResolver(settings).mail_exchangers(domain) == expected
+
+
+@pytest.mark.parametrize(
+    ("trusts", "says", "believed"),
+    [(True, True, True), (True, False, False), (False, True, False)],
+)
+async def test_only_a_server_that_is_trusted_can_say_that_dnssec_has_validated_exchangers(
+    trusts: bool, says: bool, believed: bool
+) -> None:
+    authority = DnsAuthority(zone())
+    authority.validated = {"ex.test."} if says else set()
+    async with serving(authority) as settings:
+        trusting = settings.model_copy(update={"trust_ad": trusts})
+        answer = await DnspythonResolver(trusting).mail_exchangers("ex.test")
+    assert isinstance(answer, MailExchangers)
+    assert answer.authentic == believed
+    assert authority.ad_asked == {trusts}
 
 
 async def test_trouble_is_never_taken_for_an_answer() -> None:

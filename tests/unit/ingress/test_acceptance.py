@@ -17,6 +17,7 @@ from shared.messages.codec import decode
 from shared.messages.model import (
     DEMANDING,
     PLAIN,
+    SECRET,
     AcceptedMail,
     DeliverBy,
     DsnWishes,
@@ -62,9 +63,11 @@ class Bench:
         commands: tuple[bytes, ...] = (b"MAIL FROM:<a@b.test>", b"RCPT TO:<c@d.test>"),
         user: User | None = None,
         change: Callable[[Dialogue], None] = lambda _: None,
+        *,
+        secured: bool = False,
     ) -> ServerReply:
         """The reply to a mail that came so."""
-        dialogue, transaction = envelope(commands, user)
+        dialogue, transaction = envelope(commands, user, secured=secured)
         change(dialogue)
         reply = self.acceptance.accept(dialogue, transaction, content, self.replies.put_nowait)
         if reply is None:
@@ -86,9 +89,11 @@ def rules() -> Rules:
     return listener_rules(settings, settings.ingress.listeners[0])
 
 
-def envelope(commands: tuple[bytes, ...], user: User | None) -> tuple[Dialogue, Transaction]:
+def envelope(
+    commands: tuple[bytes, ...], user: User | None, *, secured: bool = False
+) -> tuple[Dialogue, Transaction]:
     dialogue = Dialogue(
-        rules(), "127.0.0.1", secured=False, blocked=lambda: False, quotas=Quotas(lambda: 0.0)
+        rules(), "127.0.0.1", secured=secured, blocked=lambda: False, quotas=Quotas(lambda: 0.0)
     )
     dialogue.command(b"EHLO client.example")
     if user is not None:
@@ -279,6 +284,13 @@ async def test_only_a_binary_content_asks_for_workers_that_know_of_it(
         commands=(f"MAIL FROM:<a@b.test> BODY={body}".encode(), b"RCPT TO:<c@d.test>")
     )
     assert (bench.mail().schema, bench.mail().binary) == (schema, schema == DEMANDING)
+
+
+async def test_mail_that_requires_tls_is_for_workers_only_that_know_of_it(bench: Bench) -> None:
+    commands = b"MAIL FROM:<a@b.test> REQUIRETLS BODY=BINARYMIME", b"RCPT TO:<c@d.test>"
+    await bench.accept(commands=commands, secured=True)
+    assert (bench.mail().require_tls, bench.mail().binary) == (True, True)
+    assert bench.mail().schema == SECRET
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,14 @@ def test_every_parameter_is_on_the_page_with_its_extension() -> None:
 
 @pytest.mark.parametrize("row", table("Parameter"), ids=lambda row: row[0])
 def test_a_parameter_is_of_the_command_that_the_page_says(row: list[str]) -> None:
-    value = {"SIZE": "=1", "BODY": "=7BIT", "SMTPUTF8": "", "RET": "=FULL", "NOTIFY": "=NEVER"}
+    value = {
+        "SIZE": "=1",
+        "BODY": "=7BIT",
+        "SMTPUTF8": "",
+        "REQUIRETLS": "",
+        "RET": "=FULL",
+        "NOTIFY": "=NEVER",
+    }
     value |= {"ORCPT": "=rfc822;a", "MT-PRIORITY": "=1", "BY": "=60;R"}
     text = f" {row[0]}{value.get(row[0], '=a')}"
     read = {"MAIL": parse_mail_parameters, "RCPT": parse_recipient_parameters}[row[1]]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.mail.dsn import Action, Report, ReportedMail, notification
-from shared.messages.model import AcceptedMail, DsnWishes, MessageClass, Recipient
+from shared.messages.model import PLAIN, SECRET, AcceptedMail, DsnWishes, MessageClass, Recipient
 from shared.smtp.replies import Reply
 
 HEADERS = b"Received: from a\r\nFrom: <me@sender.test>\r\nSubject: secret plans\r\n"
@@ -35,10 +35,11 @@ def told(
     content: bytes = HEADERS,
     reverse_path: str = "me@sender.test",
     wishes: DsnWishes | None = None,
+    require_tls: bool = False,
 ) -> AcceptedMail:
     mail = ReportedMail(
         "MAIL1", 1000.0, reverse_path, "shop", MessageClass.BULK,
-        smtputf8=False, content=content, dsn=wishes,
+        smtputf8=False, content=content, dsn=wishes, require_tls=require_tls,
     )  # fmt: skip
     return notification(dsn_id="DSN1", now=2000.0, hostname="mta.test", mail=mail, reports=reports)
 
@@ -205,3 +206,17 @@ def test_the_whole_mail_comes_back_if_it_was_asked_for_and_can(
     part = list(parsed(told([report], content, wishes=DsnWishes(ret=ret))).iter_parts())[2]
     assert part.get_content_type() == kind
     assert ("The body." in part.as_string()) == (kind == "message/rfc822")
+
+
+@pytest.mark.parametrize("action", Action)
+def test_a_notification_of_mail_that_requires_tls_does_as_well_and_has_headers_only(
+    action: Action,
+) -> None:
+    report = Report(Recipient("a@b.test"), action, NO)
+    mail = told([report], WHOLE, wishes=DsnWishes(ret="FULL"), require_tls=True)
+    assert (mail.require_tls, mail.schema) == (True, SECRET)
+    part = list(parsed(mail).iter_parts())[2]
+    assert part.get_content_type() == "text/rfc822-headers"
+    assert "The body." not in parsed(mail).as_string()
+    other = told([report], WHOLE)
+    assert (other.require_tls, other.schema) == (False, PLAIN)

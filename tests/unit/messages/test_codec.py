@@ -44,6 +44,7 @@ MAILS = st.builds(
     smtputf8=st.booleans(),
     binary=st.booleans(),
     traceparent=TEXT,
+    require_tls=st.booleans(),
     deliver_by=st.none()
     | st.builds(DeliverBy, st.floats(0, 1e10), st.booleans(), st.booleans(), st.booleans()),
 )
@@ -130,6 +131,7 @@ def test_what_is_not_used_costs_nothing() -> None:
     for message in (mail, job):
         fields = msgspec.msgpack.decode(encode(message))
         assert not fields.keys() & {"schema", "dsn", "binary", "smtputf8", "tenant", "share"}
+        assert not fields.keys() & {"require_tls", "authentic"}
 
 
 def test_a_message_that_names_every_field_is_read_as_well() -> None:

@@ -99,3 +99,14 @@ async def test_jobs_and_the_events_that_are_owed_are_stored_together(rig: Rig) -
     assert (event.event, event.job_id) == ("routed", job.message_id)
     assert rig.broker.waiting(ACCEPTED) == []
     assert await told(rig) == []
+
+
+async def test_each_wait_for_the_content_store_is_an_event_of_its_own(rig: Rig) -> None:
+    await started(rig, **ALWAYS)
+    rig.store.down = True
+    for _ in range(2):
+        await rig.route(large("a@null.test"), 1)
+        rig.now += 1
+    first, second = await told(rig)
+    assert (first.event, first.reason, first.attempt) == ("deferred", "store", 0)
+    assert first.id != second.id

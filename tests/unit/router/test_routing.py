@@ -85,13 +85,15 @@ def test_the_domain_of_a_mailbox(address: str, domain: str | None) -> None:
 
 def test_an_address_literal_is_its_own_exchanger_but_never_static() -> None:
     route = literal_route("[ipv6:::1]")
-    assert route == Route("[ipv6:::1]", (MailExchanger(0, "::1"),), site="[::1]")
+    assert route == Route("[ipv6:::1]", (MailExchanger(0, "::1"),), authentic=True, site="[::1]")
     assert literal_route("example.com") is None
 
 
 def test_answers_of_the_dns_become_ways() -> None:
     exchangers = (MailExchanger(10, "mx.test"),)
     assert way_by_dns("a.test", MailExchangers(exchangers), OWN) == Route("a.test", exchangers)
+    validated = way_by_dns("a.test", MailExchangers(exchangers, authentic=True), OWN)
+    assert validated == Route("a.test", exchangers, authentic=True)
     assert way_by_dns("a.test", NullMx(), OWN) == NULL_MX
     codes = [way_by_dns("a.test", answer, OWN) for answer in (NoSuchDomain(), NoRecords())]
     assert [way.reply.enhanced for way in codes if isinstance(way, Undeliverable)] == [

@@ -14,6 +14,7 @@ from services.router.routing import MALFORMED, NO_SUCH_DOMAIN, Postponed, Route,
 from services.router.splitting import Split, first_job, split
 from shared.messages.model import (
     DEMANDING,
+    SECRET,
     AcceptedMail,
     Content,
     DeliveryJob,
@@ -75,6 +76,23 @@ def test_a_schema_goes_with_every_part() -> None:
     binary = msgspec.structs.replace(mail("1@a.test", "2@c.test"), binary=True, schema=DEMANDING)
     assert {job.schema for job in divided(first_job(binary)).jobs} == {DEMANDING}
     assert {job.binary for job in divided(first_job(binary)).jobs} == {True}
+
+
+def test_mail_that_requires_tls_knows_whether_its_exchangers_are_authentic() -> None:
+    ways = WAYS | {"d.test": Route("d.test", (MailExchanger(10, "mx.d.test"),), authentic=True)}
+    plain = mail("1@c.test", "2@d.test")
+    secret = msgspec.structs.replace(plain, require_tls=True, schema=SECRET)
+    jobs = divided(first_job(secret), ways).jobs
+    assert [(job.destination, job.authentic) for job in jobs] == [
+        ("c.test", False),
+        ("d.test", True),
+    ]
+    assert {(job.require_tls, job.schema) for job in jobs} == {(True, SECRET)}
+    # It may have another way when it comes again; other mail does not carry it.
+    assert [job.authentic for job in divided(jobs[1], WAYS | {"d.test": WAYS["c.test"]}).jobs] == [
+        False
+    ]
+    assert not any(job.authentic for job in divided(first_job(plain), ways).jobs)
 
 
 def test_a_static_host_that_is_also_a_domain_of_the_mail_shares_no_id_with_it() -> None:

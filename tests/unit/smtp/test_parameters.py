@@ -56,6 +56,8 @@ def test_the_parameters_of_mail() -> None:
         (" ENVID=" + "a" * 101, 501),
         (" MT-PRIORITY=10", 501),
         (" MT-PRIORITY=-0", 501),
+        (" REQUIRETLS=", 501),
+        (" REQUIRETLS=YES", 501),
         (" BY", 501),
         (" BY=60", 501),
         (" BY=60;", 501),
@@ -131,6 +133,14 @@ def test_any_text_gives_parameters_or_one_protocol_error(text: str) -> None:
         mail(text)
     with contextlib.suppress(ProtocolError):
         recipient(text)
+
+
+def test_tls_is_required_by_a_word_alone() -> None:
+    assert mail(" requiretls").require_tls
+    assert not mail(" SIZE=5").require_tls
+    with pytest.raises(ProtocolError) as caught:
+        parse_mail_parameters(" REQUIRETLS", ALL_PARAMETERS - {"REQUIRETLS"})
+    assert caught.value.reply.code == 555
 
 
 @pytest.mark.parametrize(
