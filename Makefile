@@ -59,10 +59,12 @@ docs: $(VENV)/installed
 	@$(BIN)/python -m shared.metrics_document > docs/metrics.md
 	@$(BIN)/python -m shared.events.document > docs/events.md
 	@$(BIN)/python -m shared.plan.sizing_document docs/scaling.md
+	@$(BIN)/python -m deploy.chart
 	@echo "docs/configuration.md, metrics.md, events.md and scaling.md are written."
 
 dashboards: $(VENV)/installed-dev
 	@$(BIN)/python -W ignore::DeprecationWarning -m deploy.grafana
+	@$(BIN)/python -m deploy.chart
 	@echo "deploy/grafana/dashboards is written."
 
 pictures: $(VENV)/installed-dev

@@ -16,7 +16,7 @@ This page is written by `make chart` from the comments in `values.yaml`; a test 
 [docs/kubernetes.md](../../docs/kubernetes.md) tells how to install, step by step.
 
 ```sh
-helm install postroad oci://ghcr.io/postroad/charts/postroad -n mail -f values.yaml
+helm install postroad ./helm/postroad -n mail -f values.yaml
 ```
 
 The least that has to be said:

@@ -11,11 +11,13 @@ from services.delivery.decide import Decision
 from shared.broker.interface import Outgoing, ParkReason
 from shared.broker.parking import parking_headers
 from shared.broker.topology import ACCEPTED, DUE, PARKED
+from shared.mail.delays import tell_of_delay
 from shared.mail.dsn import Action, Report, ReportedMail, notification
 from shared.mail.notify import wants
 from shared.messages.codec import encode
 from shared.messages.ids import job_id
 from shared.messages.model import DeliveryJob, Recipient
+from shared.settings.model import DeliverySettings
 from shared.settings.sending import Uncertain
 from shared.smtp.parameters import Notify
 from shared.smtp.replies import Reply
@@ -29,6 +31,10 @@ class Successors:
     ended: bool
     told: frozenset[str] = frozenset()
     parked: tuple[ParkReason, ...] = ()
+
+
+_NOTHING = Successors((), ended=False)
+_NO_TURN = Reply(451, "4.3.2", "The limits of the site have left no time for this mail so far")
 
 
 def successors(
@@ -51,6 +57,25 @@ def successors(
         messages.append(_parked(job, queue, reason, those, share))
     told = frozenset(report.action.value for report in reports)
     return Successors(tuple(messages), heirs == 0, told, tuple(parked))
+
+
+def told_to_wait(
+    job: DeliveryJob, content: bytes, *, now: float, hostname: str, settings: DeliverySettings
+) -> tuple[DeliveryJob, Successors]:
+    """The job as it waits for its turn, and what its sender is told of that, once, if he asked.
+
+    No attempt was made, so none is counted; the id is not that of an attempt's notification.
+    """
+    if job.dsn is None and job.deliver_by is None:
+        return job, _NOTHING
+    pairs = [(who, _NO_TURN) for who in job.recipients]
+    waiting, asked = tell_of_delay(job, pairs, now, settings.delay_notice)
+    if not asked:
+        return waiting, _NOTHING
+    until = job.accepted_at + settings.max_age / 1000
+    reports = [Report(who, Action.DELAYED, why, until) for who, why in asked]
+    message = _notification(job, reports, content, now, hostname, kind="dsn of a wait")
+    return waiting, Successors((message,), ended=False, told=frozenset({Action.DELAYED.value}))
 
 
 def reports_of(job: DeliveryJob, decision: Decision) -> Sequence[Report]:
@@ -81,10 +106,16 @@ def to_park(
 
 
 def _notification(
-    job: DeliveryJob, reports: Sequence[Report], content: bytes, now: float, hostname: str
+    job: DeliveryJob,
+    reports: Sequence[Report],
+    content: bytes,
+    now: float,
+    hostname: str,
+    *,
+    kind: str = "dsn",
 ) -> Outgoing:
     dsn = notification(
-        dsn_id=job_id(job.id, "dsn", job.attempt),
+        dsn_id=job_id(job.id, kind, job.attempt),
         now=now,
         hostname=hostname,
         mail=ReportedMail.of(job, content),

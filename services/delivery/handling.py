@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from services.delivery.custody import Successors, reports_of, successors
+from services.delivery.custody import Successors, reports_of, successors, told_to_wait
 from services.delivery.decide import Decision, decide
 from services.delivery.decisions import AGAIN
 from services.delivery.envelope import is_safe_envelope
@@ -315,16 +315,24 @@ class Handling:
 
     def give_back(self, work: Work, delay_ms: int, reason: str) -> None:
         """See `Owner.give_back`."""
-        job = work.job
+        job, now = work.job, self._clock()
         if job.deliver_by is not None and job.deliver_by.returns:
-            delay_ms = wait_before(job.deliver_by, delay_ms, self._clock(), WAIT_STEPS_MS)
+            delay_ms = wait_before(job.deliver_by, delay_ms, now, WAIT_STEPS_MS)
         turn = work.turn and work.turn + self._ahead()
-        body = encode(msgspec.structs.replace(job, turn=turn))
-        events = self._telling.throttled(work, delay_ms, reason, self._clock())
+        waiting, notice = told_to_wait(
+            job,
+            work.content or b"",
+            now=now,
+            hostname=self._settings.hostname,
+            settings=self._settings.delivery,
+        )
+        body = encode(msgspec.structs.replace(waiting, turn=turn))
+        events = self._telling.throttled(work, delay_ms, reason, now)
         # custody: the job waits in its step, durably, before it is settled here.
         due = CROWD if work.crowd else DUE
         later = Outgoing(due, body, job.id, delay_ms=delay_ms)
-        future = work.delivery.forward([later, *self._emitter.owed(events)], lasting=False)
+        messages = [later, *notice.messages, *self._emitter.owed(events)]
+        future = work.delivery.forward(messages, lasting=False)
         self._track(future)
         # At once: it may come again before the broker's confirm of this has been seen.
         self._held.pop(key_of(job), None)
@@ -336,6 +344,8 @@ class Handling:
             if settled:
                 _given_back[reason]()
                 log_detail(_moved(job, reason, self._clock()))
+                self._count(notice)
+                self._report.followed(job, notice, self._clock())
                 self._emitter.emit(events)
                 if work.crowd:
                     _crowd_grew()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
 from services.delivery.decisions import AGAIN
@@ -14,13 +16,15 @@ from services.delivery.placing import Placing, queues_of
 from services.delivery.pool import Pool
 from services.delivery.work import Work
 from shared.broker.interface import Outgoing
-from shared.broker.topology import DUE, build_topology, lane_queue
+from shared.broker.topology import ACCEPTED, DUE, build_topology, lane_queue
 from shared.content.store import open_store
-from shared.messages.codec import encode
+from shared.messages.codec import decode, encode
 from shared.messages.model import (
+    AcceptedMail,
     Content,
     DeliverBy,
     DeliveryJob,
+    DsnWishes,
     MailExchanger,
     MessageClass,
     Recipient,
@@ -115,3 +119,60 @@ async def test_a_job_that_has_no_turn_yet_comes_again_before_its_deadline(
     again = (await broker.wait_published(2))[1]
     assert (again.queue, again.delay_ms) == (DUE, delay_ms)
     await handling.settled()
+
+
+NOW = 100_000.0
+LATE = {"dsn": DsnWishes(), "recipients": (Recipient("r@b.test", "DELAY"), Recipient("q@b.test"))}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (LATE, ["r@b.test"]),
+        ({**LATE, "dsn": DsnWishes(told_of_delay=True)}, []),
+        ({**LATE, "accepted_at": NOW - 60}, []),
+        ({**LATE, "reverse_path": ""}, []),
+        ({"recipients": (Recipient("r@b.test"),), "deliver_by": DeliverBy(NOW - 1)}, ["r@b.test"]),
+    ],
+)
+async def test_who_asked_is_told_once_that_a_mail_waits_for_its_turn(
+    tmp_path: Path, fields: dict[str, object], told: list[str]
+) -> None:
+    settings = Settings(
+        content_store=ContentStoreSettings(url=f"file://{tmp_path}"),
+        lanes=(LaneSettings(name="default", partitions=1),),
+    )
+    broker, collector = MemoryBroker(build_topology([1000], {"default": 1})), Collector()
+    store, placing = open_store(settings.content_store), Placing(settings)
+    handling = Handling(settings, store, placing, clock=lambda: NOW)
+    handling.attach(cast("Pool", collector))
+    job = {
+        "type": "job",
+        "id": "job",
+        "mail_id": "mail",
+        "accepted_at": 1.0,
+        "reverse_path": "s@a.test",
+        "content": {"size": 5, "inline": b"A: b\r\n\r\n"},
+        "destination": "b.test",
+        "exchangers": [],
+        "site": "b.test",
+    }
+    lane = lane_queue("default", 0, "transactional")
+    broker.consume(lane, 1, handling.handle)
+    await broker.publish(Outgoing(lane, msgspec.msgpack.encode({**job, **fields}), "job"))
+    while not collector.works:
+        await asyncio.sleep(0)
+    for _ in range(2):
+        handling.give_back(collector.works.pop(), 1000, "limit")
+        await handling.settled()
+        (later,) = [message for message in broker.published if message.queue == DUE][-1:]
+        await broker.publish(Outgoing(lane, later.body, "job"))
+        while not collector.works:
+            await asyncio.sleep(0)
+    notices = [decode(one.body) for one in broker.published if one.queue == ACCEPTED]
+    assert len(notices) == bool(told)
+    for notice in notices:
+        assert isinstance(notice, AcceptedMail)
+        text = bytes(notice.content.inline).decode()
+        assert "Action: delayed" in text
+        assert re.findall(r"Final-Recipient: rfc822; ?(\S+)", text) == told
