@@ -22,8 +22,10 @@ from shared.plan.limits import Limits
 from tests.support.accounting import Account, Ledger
 from tests.support.cluster import Cluster, Service, Workload
 from tests.support.counting import CountingReceiver
+from tests.support.dockerfile import configured, stages
 from tests.support.helm import render
-from tests.support.pipeline import Metrics, eventually
+from tests.support.manifest import ENTRYPOINT
+from tests.support.pipeline import ROOT, Metrics, eventually
 from tests.support.rabbitmq import ForeignServer, RabbitNode
 from tests.support.smtp_client import MAIL_TROUBLE, SmtpClient
 
@@ -187,6 +189,11 @@ async def installed(folder: Path, broker_url: str) -> AsyncIterator[Installation
         cluster = await enter(Cluster(chart.objects, secrets, folder))
         service = await enter(Service(cluster.workloads["mail-postroad-ingress"], "smtp"))
         yield Installation(cluster, service, counting, greylisting)
+
+
+def test_processes_are_what_the_image_runs() -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text("utf-8")
+    assert tuple(configured(stages(text)[-1]).entrypoint) == ENTRYPOINT
 
 
 async def test_a_rollout_and_scaling_under_load_lose_and_repeat_nothing(
