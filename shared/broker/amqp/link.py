@@ -165,9 +165,12 @@ class Link(Generic[Command]):
             patience = 0.0
         ready = dict(self._poll.poll(patience * 1000))
         transport.hold()
-        if ready.pop(self.commands.fileno(), 0):
-            self._work.perform(self.commands.take())
+        submitted = ready.pop(self.commands.fileno(), 0)
+        # Before the commands: one that waits for an answer reads whatever has come, and a read
+        # after it would wait until the broker says something again.
         self._read(transport, any(events & ~select.POLLOUT for events in ready.values()))
+        if submitted:
+            self._work.perform(self.commands.take())
         transport.flush()
         self._work.tick(blocked=self.blocked)
         self._watch(select.POLLIN | (select.POLLOUT if transport.has_unsent() else 0))
