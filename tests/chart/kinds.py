@@ -1,7 +1,7 @@
 """What the chart says in other people's kinds: the part of each that it uses, strictly.
 
-Written from the reference pages of cert-manager 1.20, KEDA 2.18, the Prometheus operator 0.86 and
-RabbitMQ's two operators. A field that is not here is an error: look it up before it is added.
+Written by hand from the custom resource definitions of cert-manager, KEDA, the Prometheus operator
+and RabbitMQ's two operators. A field that is not here is an error: look it up before it is added.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 import re
 
 from tests.chart.pods import CONFIG, deployed, every_pod
-from tests.support.helm import CHART, rendered
+from tests.support.helm import CHART, laid_over, render, rendered
 
 DOCKERFILE = (CHART.parents[1] / "deploy" / "Dockerfile").read_text("utf-8")
 
@@ -43,3 +43,13 @@ def test_its_name_is_the_same() -> None:
     (name,) = set(re.findall(r"-t (\S+) \.", DOCKERFILE))
     image: str = deployed(rendered("minimal"))[0].main["image"]
     assert image.startswith(f"{name}:")
+
+
+def test_an_upgrade_may_go_in_steps() -> None:
+    steps = {"router": {"imageTag": "0.0.9"}, "ingress": {"imageTag": "0.0.9"}}
+    for file in ("minimal", "full"):
+        found = render(laid_over(rendered(file).values, steps))
+        for pod in deployed(found):
+            old = pod.component in steps
+            assert pod.main["image"].endswith(":0.0.9") == old
+            assert old or pod.main["image"] in {p.main["image"] for p in deployed(rendered(file))}

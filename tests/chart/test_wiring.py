@@ -285,6 +285,14 @@ def test_the_test_asks_what_the_program_understands_at_places_that_are_there(fil
         assert given["recipient"] == "blackhole@example.com"
 
 
+def test_the_message_of_the_test_has_a_sender_that_nobody_gave() -> None:
+    test = {"recipient": "a@example.com", "existingSecret": "probe", "verifyCertificate": False}
+    (pod,) = render({**rendered("minimal").values, "test": test}).tests
+    args = pod["spec"]["containers"][0]["args"]
+    assert args[args.index("--from") + 1] == "postmaster@mta.example.net"
+    assert "--no-verify" in args
+
+
 def test_events_are_kept_by_one_pod_with_a_disk_of_its_own() -> None:
     found = rendered("event-store")
     (pod,) = kept(found)

@@ -24,12 +24,12 @@ and pool. Templates are given one, so that everything about a pod comes from one
 {{- end }}
 
 {{- define "postroad.image" -}}
-{{- $image := .Values.image -}}
+{{- $image := .root.Values.image -}}
 {{- $name := printf "%s/%s" $image.registry $image.repository -}}
-{{- if $image.digest -}}
+{{- if and $image.digest (not .values.imageTag) -}}
 {{- printf "%s@%s" $name $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $name ($image.tag | default .Chart.AppVersion) -}}
+{{- printf "%s:%s" $name (coalesce .values.imageTag $image.tag .root.Chart.AppVersion) -}}
 {{- end -}}
 {{- end }}
 

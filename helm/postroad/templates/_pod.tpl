@@ -122,7 +122,7 @@ capabilities: {drop: [ALL]}
 
 {{- define "postroad.container" -}}
 {{- $v := .values -}}
-image: {{ include "postroad.image" .root | quote }}
+image: {{ include "postroad.image" . | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 args:
   - {{ .component }}
