@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-import structlog.testing
 
 from shared.broker.amqp.broker import AmqpBroker
 from shared.broker.interface import Outgoing, PublishError, Unavailable
-from shared.broker.topology import PARKED, Queue, Topology, build_topology, entrance
+from shared.broker.topology import PARKED, Queue, Topology, build_topology
 from shared.settings.model import BrokerSettings
 from tests.conformance.harness import (
     LIMIT,
@@ -31,6 +30,9 @@ from tests.support.rabbitmq import RabbitNode
 from tests.support.tcp_proxy import tcp_proxy
 
 pytestmark = pytest.mark.rabbitmq
+
+ATTENDING = 2
+"""The publishing and the consuming connection each consume from the queue of attendance."""
 
 
 @pytest.fixture
@@ -89,25 +91,6 @@ async def test_each_connection_is_opened_by_its_first_use(
             assert proxy.connections == 3
 
 
-async def test_a_queue_with_other_arguments_is_a_clear_error(url: str) -> None:
-    async with opened(url):
-        pass
-    changed = Topology((Queue(PARKED), Queue(WORK, PARKED, LIMIT + 1), *entrance().queues))
-    broker = AmqpBroker(BrokerSettings(url=url), changed, "partitions")
-    with structlog.testing.capture_logs() as logs:
-        await broker.start()
-
-        async def told() -> bool:
-            return any("PRECONDITION_FAILED" in str(line.get("error")) for line in logs)
-
-        await until(told)
-        with pytest.raises(Unavailable):
-            await broker.wait_usable(0.01)
-    errors = [str(line["error"]) for line in logs if "PRECONDITION_FAILED" in str(line)]
-    assert all("x-delivery-limit" in error and WORK in error for error in errors)
-    await broker.close()
-
-
 async def test_stopped_consumers_leave_no_channel_once_all_is_settled(
     url: str, rabbitmq_node: RabbitNode
 ) -> None:
@@ -123,25 +106,25 @@ async def test_stopped_consumers_leave_no_channel_once_all_is_settled(
 
         async def channels_are(count: int) -> bool:
             return (
-                len(await listed(rabbitmq_node, "consumers", url, "channel_pid")) == 1
+                len(await listed(rabbitmq_node, "consumers", url, "channel_pid")) == 1 + ATTENDING
                 and (await listed(rabbitmq_node, "connections", url, "channels")).count(str(count))
                 > 0
             )
 
-        # Of the one that is served, of the one that holds a message; the publisher has one.
-        await until(lambda: channels_are(2))
+        # Attendance, the one that is served, and the one that holds a message.
+        await until(lambda: channels_are(3))
         held.ack()
-        await until(lambda: only_one_channel_each(rabbitmq_node, url))
+        await until(lambda: only_two_channels_each(rabbitmq_node, url))
 
 
-async def only_one_channel_each(node: RabbitNode, url: str) -> bool:
-    return set(await listed(node, "connections", url, "channels")) == {"1"}
+async def only_two_channels_each(node: RabbitNode, url: str) -> bool:
+    return set(await listed(node, "connections", url, "channels")) == {"2"}
 
 
 async def test_more_queues_than_the_broker_allows_channels_are_served_in_turn(
     url: str, rabbitmq_node: RabbitNode
 ) -> None:
-    await ctl(rabbitmq_node, "eval", "application:set_env(rabbit, channel_max, 5).")
+    await ctl(rabbitmq_node, "eval", "application:set_env(rabbit, channel_max, 6).")
     try:
         async with opened(url, lane_topology(x=8)) as broker:
             inbox = Inbox(acknowledge=True)

@@ -163,9 +163,8 @@ class Consuming:
             self._mend([sub for sub, when in self._mending.items() if when <= now])
 
     def _mend(self, due: Sequence[Subscription]) -> None:
-        declared = self._topology.names()
-        if any(subscription.queue in declared for subscription in due):
-            self._declaration.renew(self._connection)
+        if not self._renewed(due):
+            return
         for subscription in due:
             del self._mending[subscription]
             # What came over the old channel goes back to the queue with it.
@@ -175,6 +174,20 @@ class Consuming:
             if old is not None:
                 old.close()
             self._consume(subscription)
+
+    def _renewed(self, due: Sequence[Subscription]) -> bool:
+        """Whether the queues of `due` are declared anew, where that is ours to do."""
+        declared = self._topology.names()
+        try:
+            if any(subscription.queue in declared for subscription in due):
+                self._declaration.renew(self._connection)
+        except ResourceError as error:
+            # Every channel is in use: those that have one go on, the others wait for theirs.
+            get_logger().error("cannot declare", error=str(error))
+            for subscription in due:
+                self._mend_later(subscription)
+            return False
+        return True
 
     def _hand_over(self, subscription: Subscription, messages: list[Any]) -> None:
         if messages:

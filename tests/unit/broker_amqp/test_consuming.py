@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from amqp import spec
-from amqp.exceptions import NotFound
+from amqp.exceptions import NotFound, ResourceError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -293,6 +293,33 @@ def test_a_missing_queue_costs_neither_the_connection_nor_a_round_trip_each_roun
     assert declared.renewed == 0
     stop(loop, work, absent)
     assert missing.closed
+
+
+class Exhausted(Declared):
+    """There is no channel to declare through."""
+
+    def renew(self, connection: Any) -> None:
+        super().renew(connection)
+        raise ResourceError("No free channel ids")
+
+
+def test_without_a_free_channel_those_that_have_one_go_on(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    missing, there = Channel(0), Channel(1)
+    missing.missing = True
+    declared = Exhausted(small_topology())
+    work = Consuming(loop, small_topology(), declared)
+    work.opened(Server(missing, there))
+    waits = Subscription("work", 10, lambda _messages, _generation: None)
+    served = Subscription("other", 10, lambda _messages, _generation: None)
+    work.perform([Subscribe(waits), Subscribe(served)])
+    while declared.renewed < 2:  # the thread ticks after each of its waits
+        loop.run_until_complete(asyncio.sleep(0.02))
+        work.tick(blocked=False)
+    assert (waits.generation, there.closed) == (0, False)
+    work.perform([settle(served, 1)])
+    assert there.acknowledged == {1}
 
 
 class Late(Declared):
