@@ -18,16 +18,20 @@ TIMEOUT = 150.0
 async def start(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.cli", "demo", *arguments),
-        env={**os.environ, "TMPDIR": str(folder)},
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONFAULTHANDLER": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
 
 
 async def finish(process: asyncio.subprocess.Process) -> str:
-    async with asyncio.timeout(TIMEOUT):
-        text, _ = await process.communicate()
-    return text.decode()
+    text = asyncio.ensure_future(process.communicate())
+    await asyncio.wait([text], timeout=TIMEOUT)
+    if not text.done():
+        process.send_signal(signal.SIGABRT)  # it says where it is, on its standard error
+        await asyncio.wait([text], timeout=10.0)
+        pytest.fail(f"not within {TIMEOUT} s: {text.result()[0].decode() if text.done() else ''}")
+    return text.result()[0].decode()
 
 
 def number(text: str, row: str) -> int:
