@@ -36,7 +36,7 @@ def test_the_table_shows_medians_ratios_and_what_is_wanted() -> None:
         POSTFIX, "1,000", "250 to 1,000", "1.00", "-", "1.00", "1.00 |",
     ]  # fmt: skip
     assert lines[3].split(" | ")[1:] == [
-        EMBEDDED, "1,000", "1,000 to 2,000", "2.00", "1.7, reached", "0.50", "0.50 |",
+        EMBEDDED, "1,000", "1,000 to 2,000", "2.00", "2.0, reached", "0.50", "0.50 |",
     ]  # fmt: skip
 
 
