@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
+import structlog.testing
 
 from shared.broker.amqp.broker import AmqpBroker
 from shared.broker.interface import Outgoing, PublishError, Unavailable
@@ -247,12 +248,14 @@ async def test_a_broker_that_comes_back_is_heard_again(url: str, rabbitmq_node: 
     async with opened(url) as broker:
         broker.listen(ear)
         await until_hearing(broker)
-        await ctl(rabbitmq_node, "close_all_connections", "--global", "test")
+        with structlog.testing.capture_logs() as logs:
+            await ctl(rabbitmq_node, "close_all_connections", "--global", "test")
 
-        async def deaf() -> bool:
-            return not broker.hearing
+            async def lost() -> bool:
+                words = [(line["event"], str(line.get("connection"))) for line in logs]
+                return ("no connection to the broker", "postroad-partitions-members") in words
 
-        await until(deaf)
+            await until(lost)
         await until_hearing(broker)
         broker.announce(b"a")
         assert await ear.next() == b"a"

@@ -56,7 +56,7 @@ async def answers(server: Prometheus, start: float) -> dict[str, tuple[bool, boo
     for file in FOLDER.glob("*.json"):
         for panel in panels(json.loads(file.read_text("utf-8"))):
             for expression in (target["expr"] for target in panel["targets"]):
-                series = await server.between(plain(expression, "10s"), start, time.time(), 1)
+                series = await server.between(plain(expression, "10s"), start, time.time() + 1, 1)
                 above = any(value > 0 for _, samples in series for _, value in samples)
                 found[expression] = (bool(series), above)
     return found
@@ -75,7 +75,7 @@ async def test_every_panel_speaks_when_what_it_shows_happens(tmp_path: Path) -> 
                 pass
 
             async def scraped() -> bool:
-                return bool(await server.now("postroad_crowd_jobs_total > 0"))
+                return bool(await server.now("rate(postroad_crowd_jobs_total[10s]) > 0"))
 
             await eventually(scraped, "what came last is scraped", 20)
         found = await answers(server, start)

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,16 @@ async def test_a_broker_url_that_cannot_be_used_is_one_line_and_exit_2(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Who starts the tests in the background may have told all processes to ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 async def test_an_interrupted_demo_stops_everything_and_says_so(tmp_path: Path) -> None:
     process = await start(tmp_path, "--messages", "100000")
     assert process.stdout is not None
