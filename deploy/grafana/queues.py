@@ -99,6 +99,7 @@ BROKER = Row(
         ),
     ),
 )  # fmt: skip
+_STEPS = 'dead_letter_strategy="at_least_once"'
 RABBITMQ = Row(
     "How is RabbitMQ? (its own exporter)",
     (
@@ -145,6 +146,18 @@ RABBITMQ = Row(
                 Query(per_second("rabbitmq_global_messages_redelivered_total"), "redelivered"),
             ),
             RATE,
+        ),
+        Panel(
+            "RabbitMQ: retries whose time has come",
+            "Messages a second. Where they do not go on, RabbitMQ keeps them, unseen, until its "
+            "node is restarted.",
+            (
+                Query(per_second("rabbitmq_global_messages_dead_lettered_expired_total",
+                                 where=_STEPS), "have waited"),
+                Query(per_second("rabbitmq_global_messages_dead_lettered_confirmed_total",
+                                 where=_STEPS), "went on"),
+            ),
+            RATE, runbooks=("PostroadRetriesStuck",),
         ),
     ),
 )  # fmt: skip

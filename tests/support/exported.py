@@ -37,6 +37,12 @@ RABBITMQ: Mapping[str, frozenset[str]] = {
     "rabbitmq_global_messages_received_confirm_total": frozenset({"protocol"}),
     "rabbitmq_global_messages_confirmed_total": frozenset({"protocol"}),
     "rabbitmq_global_messages_redelivered_total": frozenset({"protocol", "queue_type"}),
+    "rabbitmq_global_messages_dead_lettered_expired_total": frozenset(
+        {"queue_type", "dead_letter_strategy"}
+    ),
+    "rabbitmq_global_messages_dead_lettered_confirmed_total": frozenset(
+        {"queue_type", "dead_letter_strategy"}
+    ),
 }
 """Of RabbitMQ's own exporter (rabbitmq_prometheus), as far as a dashboard shows it."""
 _SUFFIXES = {"histogram": ("_bucket", "_count", "_sum")}

@@ -4,6 +4,9 @@ Everything of the node (database, logs, cookie, port mapper) lives in one folder
 its own, so it disturbs nothing and nothing disturbs it. A test takes a virtual host of its own.
 `POSTROAD_TEST_AMQP_URL` names a server to use instead; it must allow its default virtual host to
 be shared, and cannot be stopped or alarmed.
+
+A node of a version that may stop all retries gets the supervisor of later versions: tests ask what
+we do, and would fail now and then for what only RabbitMQ can mend.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.broker.amqp.version import may_forget_retries, parse_version
 from tests.support.pipeline import free_port
 
 URL_VARIABLE = "POSTROAD_TEST_AMQP_URL"
@@ -39,6 +43,18 @@ def _scripts() -> Path:
     if not found:
         raise RabbitMqMissing("the Debian package rabbitmq-server is not installed")
     return found[-1]
+
+
+def _mended(scripts: Path, folder: Path) -> dict[str, str]:
+    """What lets retries outlive the death of two of the processes that lead on what has waited."""
+    version = parse_version(scripts.parent.name.rpartition("-")[2])
+    if not may_forget_retries(version):
+        return {}
+    source = folder / "rabbit_fifo_dlx_sup.erl"
+    source.write_text(_SUPERVISOR)
+    subprocess.run(["erlc", "-o", folder, source], check=True, capture_output=True, timeout=60)
+    # Loaded before RabbitMQ boots, which would find its own first.
+    return {"ERL_AFLAGS": f"-eval 'code:load_abs(\"{source.with_suffix('')}\")'"}
 
 
 def _free_ports(count: int) -> list[int]:
@@ -64,6 +80,7 @@ class RabbitNode:
             "loopback_users = none\n"
             "log.file.level = warning\n"
         )
+        self._mend = _mended(self._scripts, self.home)
         self.environment = os.environ | {
             "HOME": str(self.home),
             "ERL_EPMD_PORT": str(mapper),
@@ -94,7 +111,7 @@ class RabbitNode:
         with (self.home / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 [self._scripts / "rabbitmq-server"],
-                env=self.environment,
+                env=self.environment | self._mend,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -168,6 +185,24 @@ class RabbitNode:
         )
         shutil.rmtree(self.home, ignore_errors=True)
 
+
+_SUPERVISOR = """\
+-module(rabbit_fifo_dlx_sup).
+-behaviour(supervisor).
+-rabbit_boot_step({?MODULE, [
+    {description, "supervisor of quorum queue dead-letter workers"},
+    {mfa, {rabbit_sup, start_supervisor_child, [?MODULE]}},
+    {requires, kernel_ready},
+    {enables, core_initialized}]}).
+-export([init/1, start_link/0]).
+
+start_link() -> supervisor:start_link({local, ?MODULE}, ?MODULE, []).
+
+init([]) ->
+    Worker = rabbit_fifo_dlx_worker,
+    Child = #{id => Worker, start => {Worker, start_link, []}, type => worker},
+    {ok, {#{strategy => simple_one_for_one, intensity => 100, period => 1}, [Child]}}.
+"""
 
 # One call into the node instead of two starts of rabbitmqctl at a second each.
 _NEW_VHOST = (

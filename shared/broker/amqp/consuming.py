@@ -22,13 +22,12 @@ from shared.broker.amqp.declaring import Declaration
 from shared.broker.amqp.handover import tell
 from shared.broker.amqp.settling import Parting, acknowledge
 from shared.broker.amqp.subscription import Cancel, Command, Settle, Subscription, Verb
+from shared.broker.amqp.version import NACK_UNCOUNTED, may_forget_retries, server_version
 from shared.broker.topology import Topology
 from shared.logs import get_logger
 
 ABSENT_SECONDS = 10.0
 """How often to look for a queue that we do not declare: a left-over one that somebody deleted."""
-NACK_UNCOUNTED = (4, 3)
-"""From this version on, a nack that requeues does not count towards the delivery limit."""
 
 
 class Consuming:
@@ -52,12 +51,20 @@ class Consuming:
         self._generations = itertools.count(1)
         self.counts_nacks = True
         """Whether this server counts a requeueing nack as a failed try."""
+        self._warned = False
 
     def opened(self, connection: Any) -> None:
         """See `Work.opened`."""
         self._declaration.ensure(connection)
         self._connection = connection
-        self.counts_nacks = _version(connection) < NACK_UNCOUNTED
+        version = server_version(connection)
+        self.counts_nacks = version < NACK_UNCOUNTED
+        if may_forget_retries(version) and not self._warned:
+            self._warned = True
+            get_logger().warning(
+                "retries may stop in this RabbitMQ until it is restarted: take 3.10.20 or 3.11.12",
+                version=".".join(map(str, version)),
+            )
         for subscription in self._subscriptions:
             self._consume(subscription)
 
@@ -209,13 +216,6 @@ class Consuming:
             subscription.begin(None, 0)
             if subscription.stopped:
                 del self._subscriptions[subscription]
-
-
-def _version(connection: Any) -> tuple[int, ...]:
-    text = connection.server_properties.get("version", "0.0")
-    if isinstance(text, bytes):
-        text = text.decode("ascii", "replace")
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
 def _end(future: asyncio.Future[None]) -> None:

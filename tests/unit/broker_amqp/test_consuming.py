@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog.testing
 from amqp import spec
 from amqp.exceptions import NotFound, ResourceError
 from hypothesis import given
@@ -112,6 +113,18 @@ def test_a_run_from_the_oldest_delivery_on_is_one_frame(loop: asyncio.AbstractEv
     work.perform([settle(subscription, tag) for tag in (3, 1, 2, 7)])
     assert channel.acknowledged == {1, 2, 3, 7}
     assert channel.frames == 2
+
+
+@pytest.mark.parametrize(("version", "lines"), [("3.10.8", 1), ("3.10.20", 0), ("4.1.0", 0)])
+def test_a_server_that_may_stop_retries_is_named_once(
+    loop: asyncio.AbstractEventLoop, version: str, lines: int
+) -> None:
+    work = Consuming(loop, small_topology(), Declared(small_topology()))
+    with structlog.testing.capture_logs() as said:
+        for _ in range(2):
+            work.opened(Server(version=version))
+            work.lost()
+    assert [line["version"] for line in said] == [version] * lines
 
 
 @given(
