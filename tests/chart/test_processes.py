@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +226,9 @@ async def test_a_rollout_and_scaling_under_load_lose_and_repeat_nothing(
 async def test_pods_wait_for_the_broker_and_outlive_its_restart(
     tmp_path: Path, rabbitmq_node: RabbitNode
 ) -> None:
-    async with installed(tmp_path, rabbitmq_node.new_vhost()) as mail:
+    url = rabbitmq_node.new_vhost()
+    vhost = url.rpartition("/")[2]
+    async with installed(tmp_path, url) as mail:
         async with away(rabbitmq_node):
             pods = [await mail[component].grow() for component in reversed(COMPONENTS)]
             await asyncio.gather(*(pod.wait_live() for pod in pods))
@@ -241,12 +243,24 @@ async def test_pods_wait_for_the_broker_and_outlive_its_restart(
                 await asyncio.gather(*(pod.asked_again("liveness", 2) for pod in pods))
             await asyncio.gather(*(pod.wait_ready() for pod in pods))
             await mail.more(30)
-        account = await mail.accounted()
+        with queues_told(rabbitmq_node, vhost):
+            account = await mail.accounted()
 
         assert account.lost == account.unexpected == set()
         assert mail.violations == []
         assert [pod.killed_by_probe for pod in pods] == [[], [], []]
         assert [pod.exit_code for pod in pods] == [None] * 3, "none has to be restarted"
+
+
+@contextmanager
+def queues_told(node: RabbitNode, vhost: str) -> Iterator[None]:
+    """What fails within the block says what the broker holds."""
+    try:
+        yield
+    except AssertionError as error:
+        columns = "name", "messages", "messages_ready", "messages_unacknowledged", "consumers"
+        error.add_note(node.ctl("list_queues", "-p", vhost, *columns))
+        raise
 
 
 @asynccontextmanager
