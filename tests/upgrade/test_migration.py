@@ -128,18 +128,22 @@ def test_all_queues_are_as_they_should_be_and_hold_what_they_held(
 
 def test_killed_at_any_instant_it_loses_nothing_and_goes_on(connection: Any, url: str) -> None:
     prepare(connection)
-    instants = chosen(exchange(url))
-    for at in instants:
+    kills = 0
+    for at in chosen(exchange(url)):
         clear(connection)
         prepare(connection)
-        with pytest.raises(Killed):
+        # How often the broker is asked varies with what it sends at a time: the last instants may
+        # be none of this exchange.
+        try:
             exchange(url, at)
+        except Killed:
+            kills += 1
         exchange(url)
         assert look(connection, TOPOLOGY) == []
         for queue, names in held(url).items():
             assert set(names) == set(NAMES[queue]), f"killed before {at}"
             assert len(names) <= len(NAMES[queue]) + SMALL_BATCH
-    assert len(instants) > 10
+    assert kills > 10
 
 
 def chosen(asked: Sequence[str]) -> list[int]:
