@@ -22,7 +22,7 @@ from shared.broker.amqp.declaring import Declaration
 from shared.broker.amqp.handover import tell
 from shared.broker.amqp.settling import Parting, acknowledge
 from shared.broker.amqp.subscription import Cancel, Command, Settle, Subscription, Verb
-from shared.broker.amqp.version import NACK_UNCOUNTED, may_forget_retries, server_version
+from shared.broker.amqp.version import NACK_UNCOUNTED, Version, may_forget_retries, server_version
 from shared.broker.topology import Topology
 from shared.logs import get_logger
 
@@ -57,7 +57,11 @@ class Consuming:
         """See `Work.opened`."""
         self._declaration.ensure(connection)
         self._connection = connection
-        version = server_version(connection)
+        self._note_version(server_version(connection))
+        for subscription in self._subscriptions:
+            self._consume(subscription)
+
+    def _note_version(self, version: Version) -> None:
         self.counts_nacks = version < NACK_UNCOUNTED
         if may_forget_retries(version) and not self._warned:
             self._warned = True
@@ -65,8 +69,6 @@ class Consuming:
                 "retries may stop in this RabbitMQ until it is restarted: take 3.10.20 or 3.11.12",
                 version=".".join(map(str, version)),
             )
-        for subscription in self._subscriptions:
-            self._consume(subscription)
 
     def _consume(self, subscription: Subscription) -> None:
         channel = None

@@ -37,6 +37,6 @@ def parse_version(text: str) -> Version:
 
 
 def may_forget_retries(version: Version) -> bool:
-    """Whether two faults in this server stop every retry: see `RETRIES_GO_ON`."""
+    """Whether two faults in this server stop every retry (`RETRIES_GO_ON`); not if unknown."""
     first = RETRIES_GO_ON_3_10 if version[:2] == (3, 10) else RETRIES_GO_ON
-    return version < first
+    return bool(version) and version < first

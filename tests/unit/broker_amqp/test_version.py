@@ -33,6 +33,7 @@ def test_the_numbers_in_front_are_the_version(text: str, version: tuple[int, ...
         ("3.11.12", False),
         ("3.12.0", False),
         ("4.2.4", False),
+        ("unknown", False),
     ],
 )
 def test_which_versions_may_stop_retries(text: str, may: bool) -> None:
