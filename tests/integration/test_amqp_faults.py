@@ -78,6 +78,28 @@ async def test_an_alarm_blocks_publishers_and_lets_consumers_go_on(
     assert (await inbox.next()).message_id == "waiting"
 
 
+async def test_during_an_alarm_what_is_released_is_there_for_others(
+    broker: AmqpBroker, rabbitmq_node: RabbitNode
+) -> None:
+    inbox = Inbox()
+    broker.consume(WORK, 10, inbox)
+    await publish(broker, "held")
+    held = await inbox.next()
+    await ctl(rabbitmq_node, "set_vm_memory_high_watermark", "0")
+    try:
+        waiting = broker.publish(Outgoing(OTHER, b"", "waiting"))
+        await until_blocked(broker, blocked=True)
+        held.release()
+        again = await asyncio.wait_for(inbox.next(), PATIENCE)
+        assert again.message_id == "held"
+        again.ack()
+        assert broker.blocked
+    finally:
+        await ctl(rabbitmq_node, "set_vm_memory_high_watermark", "0.4")
+    await asyncio.wait_for(waiting, PATIENCE)
+    assert inbox.arrived.empty()
+
+
 async def test_a_broker_that_comes_back_finds_its_consumers_again(
     broker: AmqpBroker, rabbitmq_node: RabbitNode
 ) -> None:

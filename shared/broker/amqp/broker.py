@@ -178,9 +178,13 @@ class AmqpBroker:
         return not self._closing and delivery.generation == delivery.subscription.generation
 
     def release(self, delivery: AmqpDelivery) -> None:
-        """See `Courier.release`: before 4.3 a requeue counts, so the message goes in anew."""
+        """See `Courier.release`: before 4.3 a requeue counts, so the message goes in anew.
+
+        While publishers are blocked it is requeued, and counts: others may go on with it.
+        """
         work = self._consuming_work
-        if work is None or not work.counts_nacks or not self.is_current(delivery):
+        anew = work is not None and work.counts_nacks and not self.blocked
+        if not anew or not self.is_current(delivery):
             self.settle(delivery, Verb.REQUEUE)
             return
         again = Outgoing(
