@@ -6,10 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt
+# What tests and benchmarks run as processes: the hot path compiled, as in the image.
+COMPILED := build/compiled
+SOURCES := setup.py pyproject.toml $(shell find services shared -name '*.py')
 # Test files that run at a time: they wait more than they work, each worker with a RabbitMQ of its own.
 JOBS ?= 3
 
-.PHONY: help demo run check test bench chart docs dashboards pictures lock hashes image compose sbom prove-image venv clean
+.PHONY: help demo run check test bench compiled chart docs dashboards pictures lock hashes image compose sbom prove-image venv clean
 
 help:
 	@echo "make demo       send mail through all three services to local receivers (BROKER=amqp://... for RabbitMQ)"
@@ -17,6 +20,7 @@ help:
 	@echo "make check      format, lint, types"
 	@echo "make test       every test; installs RabbitMQ, Prometheus and swaks where it may (TESTS=... for some, JOBS=0 one by one)"
 	@echo "make bench      measure against Postfix; writes docs/benchmarks.md"
+	@echo "make compiled   build/compiled: the hot path as C, which make test and make bench run"
 	@echo "make chart      write what the Helm chart has from elsewhere: README, schema, rules, dashboards"
 	@echo "make docs       write docs/configuration.md, metrics.md, events.md and the tables of scaling.md from the code"
 	@echo "make dashboards write deploy/grafana/dashboards from deploy/grafana"
@@ -39,16 +43,20 @@ check: $(VENV)/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-test: $(VENV)/installed-dev
+test: export POSTROAD_TEST_COMPILED = $(COMPILED)
+test: $(VENV)/installed-dev $(COMPILED)/built
 	@scripts/install_rabbitmq.sh
 	@scripts/install_prometheus.sh
 	@scripts/install_swaks.sh
 	@scripts/install_helm.sh $(VENV)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
-bench: $(VENV)/installed-dev
+bench: export POSTROAD_TEST_COMPILED = $(COMPILED)
+bench: $(VENV)/installed-dev $(COMPILED)/built
 	@scripts/install_rabbitmq.sh
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+compiled: $(COMPILED)/built
 
 chart: $(VENV)/installed-dev
 	@$(BIN)/python -m deploy.chart
@@ -94,6 +102,9 @@ hashes:
 	@scripts/hashes.sh '$(PYTHON)'
 
 venv: $(VENV)/installed-dev
+
+$(COMPILED)/built: $(VENV)/installed-dev $(SOURCES) scripts/compile.sh
+	@scripts/compile.sh $(VENV) $(COMPILED)
 
 $(VENV)/created:
 	@scripts/create_venv.sh '$(PYTHON)' $(VENV)

@@ -199,9 +199,9 @@ broker_reconnects = declare(Counter, "postroad_broker_reconnects",
 
 # What is told of the mail.
 
-events = declare(TalliedCounter, "postroad_events",
+events: TalliedCounter = declare(TalliedCounter, "postroad_events",
     "Events of the mail that were made, by what happened.", "events", ALL, event=EVENTS_MADE)
-dropped_events = declare(TalliedCounter, "postroad_dropped_events",
+dropped_events: TalliedCounter = declare(TalliedCounter, "postroad_dropped_events",
     "Events that were not told: `full` (the broker does not take them, and the buffer is full), "
     "`lost` (the connection ended), `follower` (it is too slow; embedded broker), `long`.",
     "events", ALL, reason=EVENTS_DROPPED)

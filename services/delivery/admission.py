@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.delivery.crowds import is_far
-from services.delivery.decisions import AGAIN, Decision, GiveBack, Unreachable, Waiting
+from services.delivery.decisions import Decision, GiveBack, Unreachable
 from services.delivery.routes import Connection, Route
 from services.delivery.site_state import SOON, Site
 from services.delivery.turns import wait_step
+from services.delivery.waiting import AGAIN, Waiting
 
 HELD = 60.0
 """Seconds that a job is held at most before it begins: brokers do not let one hold for ever."""

@@ -7,9 +7,10 @@ goes to the route that has waited longest.
 from __future__ import annotations
 
 from services.delivery.admission import SWEEP, Admission
-from services.delivery.decisions import Begin, Close, Open, Waiting
+from services.delivery.decisions import Begin, Close, Open
 from services.delivery.routes import Connection, Route, State
 from services.delivery.site_state import Site
+from services.delivery.waiting import Waiting
 
 AHEAD = 1.0
 """Seconds before the time of its first message that a connection may be opened."""

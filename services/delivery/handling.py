@@ -17,7 +17,6 @@ import msgspec
 
 from services.delivery.custody import Successors, reports_of, successors, told_to_wait
 from services.delivery.decide import Decision, decide
-from services.delivery.decisions import AGAIN
 from services.delivery.envelope import is_safe_envelope
 from services.delivery.placing import Placing
 from services.delivery.pool import Pool
@@ -25,6 +24,7 @@ from services.delivery.repeats import Key, Repeats, key_of
 from services.delivery.report import Report
 from services.delivery.telling import Events, Telling
 from services.delivery.tracing import AttemptTracing
+from services.delivery.waiting import AGAIN
 from services.delivery.work import Work
 from shared import metrics
 from shared.broker.interface import Delivery, Outgoing, ParkReason

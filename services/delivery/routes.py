@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from services.delivery.decisions import Waiting
+from services.delivery.waiting import Waiting
 
 if TYPE_CHECKING:
     from services.delivery.site_state import Site

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from services.delivery.admission import SWEEP
-from services.delivery.decisions import Begin, Release, Waiting
+from services.delivery.decisions import Begin, Release
 from services.delivery.demand import Load, load_of
 from services.delivery.dispatching import MINUTE
 from services.delivery.routes import Connection, Route, State
 from services.delivery.serving import Serving
 from services.delivery.site_state import Site
+from services.delivery.waiting import Waiting
 from shared.plan.limits import Limits
 
 BACK_OFF = (5.0, 10.0, 20.0, 40.0, 60.0)

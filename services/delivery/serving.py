@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from services.delivery.decisions import AGAIN, Cancel, Release, Waiting
+from services.delivery.decisions import Cancel, Release
 from services.delivery.dispatching import MINUTE, Dispatching
 from services.delivery.holding import Partition, Prefetch, Trace
 from services.delivery.site_state import PartitionState, Site, traces_of
+from services.delivery.waiting import AGAIN, Waiting
 from shared.plan.limits import Limits
 
 

@@ -11,11 +11,11 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from services.delivery.crowds import Crowd
-from services.delivery.decisions import AGAIN, Waiting
 from services.delivery.holding import Partition, Trace
 from services.delivery.pacing import Pace, Window
 from services.delivery.routes import NONE, Connection, Route
 from services.delivery.turns import Calendar
+from services.delivery.waiting import AGAIN, Waiting
 from shared.plan.limits import Limits
 
 FIRST_CONNECTIONS = 5

@@ -10,9 +10,9 @@ from typing import Protocol
 import msgspec
 
 from services.delivery.candidates import Candidate
-from services.delivery.decisions import Waiting
 from services.delivery.holding import Partition
 from services.delivery.secrecy import connections_of
+from services.delivery.waiting import Waiting
 from shared.broker.interface import Delivery
 from shared.events.model import Hop
 from shared.messages.model import Content, DeliveryJob, MessageClass

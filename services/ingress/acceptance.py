@@ -158,7 +158,7 @@ class Acceptance:
             prepared = prepare(inspected.content, submission)
             if isinstance(prepared, ServerReply):
                 return prepared
-            inspected = replace(inspected, content=prepared)
+            inspected = inspected._replace(content=prepared)
         hop = _hop(dialogue, transaction)
         content = received_line(hop, identity, now) + inspected.content
         large = len(content) > self._inline_max_bytes

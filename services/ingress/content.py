@@ -7,8 +7,7 @@ of its header section costs no more than another.
 from __future__ import annotations
 
 import re
-
-import msgspec
+from typing import NamedTuple
 
 from shared.mail.trace import hop_count
 from shared.messages.model import MessageClass
@@ -28,7 +27,7 @@ _TRACEPARENT = re.compile(
 _CLASSES = {message_class.encode(): message_class for message_class in MessageClass}
 
 
-class Inspected(msgspec.Struct, frozen=True):
+class Inspected(NamedTuple):
     """A content ready to go on; `message_class` is None where it names none."""
 
     content: bytes

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import ClassVar
 
 from services.ingress import policy
 from services.ingress.budget import Budget
@@ -117,7 +116,7 @@ class Dialogue:
         No octets raise anything.
         """
         verb, _, argument = line.partition(b" ")
-        handle = self._verbs.get(verb) or self._verbs.get(verb.upper())
+        handle = _VERBS.get(verb) or _VERBS.get(verb.upper())
         if handle is None:
             return self._unknown(verb)
         try:
@@ -127,7 +126,7 @@ class Dialogue:
         if reply is None or not reply.refusal:
             return reply
         # After a refused MAIL, everything that was pipelined behind it is refused as well.
-        return self.charge(reply, forgiven=self.trusted and handle in self._pipelined)
+        return self.charge(reply, forgiven=self.trusted and verb.upper() in _PIPELINED)
 
     def fault(self, fault: LineFault) -> ServerReply:
         """Answer a line that is no command."""
@@ -368,21 +367,24 @@ class Dialogue:
         self.mode = Mode.AUTH
         return None
 
-    _pipelined: ClassVar = frozenset((_rcpt, _data))
 
-    _verbs: ClassVar[dict[bytes, Callable[[Dialogue, bytes], ServerReply | None]]] = {
-        b"EHLO": _ehlo,
-        b"HELO": _helo,
-        b"MAIL": _mail,
-        b"RCPT": _rcpt,
-        b"DATA": _data,
-        b"BDAT": _bdat,
-        b"RSET": _rset,
-        b"NOOP": _noop,
-        b"QUIT": _quit,
-        b"VRFY": _vrfy,
-        b"EXPN": _expn,
-        b"HELP": _help,
-        b"STARTTLS": _starttls,
-        b"AUTH": _auth,
-    }
+_PIPELINED = frozenset((b"RCPT", b"DATA"))
+
+# Below the class: in a compiled class, its functions have no names of their own yet.
+# ruff: noqa: SLF001
+_VERBS: dict[bytes, Callable[[Dialogue, bytes], ServerReply | None]] = {
+    b"EHLO": Dialogue._ehlo,
+    b"HELO": Dialogue._helo,
+    b"MAIL": Dialogue._mail,
+    b"RCPT": Dialogue._rcpt,
+    b"DATA": Dialogue._data,
+    b"BDAT": Dialogue._bdat,
+    b"RSET": Dialogue._rset,
+    b"NOOP": Dialogue._noop,
+    b"QUIT": Dialogue._quit,
+    b"VRFY": Dialogue._vrfy,
+    b"EXPN": Dialogue._expn,
+    b"HELP": Dialogue._help,
+    b"STARTTLS": Dialogue._starttls,
+    b"AUTH": Dialogue._auth,
+}

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 from email.utils import formatdate
 from enum import StrEnum
-
-import msgspec
+from typing import NamedTuple
 
 
 class Protocol(StrEnum):
@@ -36,7 +35,7 @@ def protocol(extended: bool, smtputf8: bool, secured: bool, authenticated: bool)
     return Protocol(base + "S" * secured + "A" * authenticated)
 
 
-class Hop(msgspec.Struct, frozen=True):
+class Hop(NamedTuple):
     """One step of a mail: from whom it came and who took it.
 
     `client_address` is an IP address, `client_name` what the client calls itself, `tls` version and

@@ -13,10 +13,11 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from services.delivery.decisions import Begin, Close, Decision, GiveBack, Open, Waiting
+from services.delivery.decisions import Begin, Close, Decision, GiveBack, Open
 from services.delivery.holding import Partition, Prefetch
 from services.delivery.routes import Connection
 from services.delivery.scheduler import Scheduler
+from services.delivery.waiting import Waiting
 from shared.plan.limits import Limits
 
 SITES = 5_000

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Entry = TypeVar("Entry")
@@ -17,13 +16,15 @@ Key = tuple[str, str]
 """Message id and routing key: all that a return tells of its publish."""
 
 
-@dataclass(slots=True)
 class Settled(Generic[Entry]):
     """What one or more confirms have settled."""
 
-    stored: list[Entry] = field(default_factory=list)
-    refused: list[Entry] = field(default_factory=list)
-    returned: list[Entry] = field(default_factory=list)
+    __slots__ = ("refused", "returned", "stored")
+
+    def __init__(self) -> None:
+        self.stored: list[Entry] = []
+        self.refused: list[Entry] = []
+        self.returned: list[Entry] = []
 
     def __bool__(self) -> bool:
         """Whether there is anything."""

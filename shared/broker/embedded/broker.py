@@ -189,7 +189,7 @@ class EmbeddedBroker:
 
     async def left_over(self) -> Sequence[str]:
         """Lane queues that former plans declared and this topology lacks. Raises `Unavailable`."""
-        queues = (await self._survey()).queues - self._names
+        queues = (await self._survey()).queues.difference(self._names)
         return sorted(queue for queue in queues if queue.startswith(LANE_PREFIX))
 
     async def depths(self, queues: Collection[str] | None = None) -> Mapping[str, int]:

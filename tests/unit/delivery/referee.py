@@ -17,12 +17,12 @@ from services.delivery.decisions import (
     Open,
     Release,
     Unreachable,
-    Waiting,
 )
 from services.delivery.holding import Partition, Prefetch, Trace
 from services.delivery.pacing import SLACK
 from services.delivery.routes import Connection
 from services.delivery.scheduler import Scheduler
+from services.delivery.waiting import Waiting
 from shared.broker.topology import WAIT_STEPS_MS
 from shared.plan.limits import Limits
 

@@ -10,10 +10,10 @@ from typing import cast
 import msgspec
 import pytest
 
-from services.delivery.decisions import AGAIN
 from services.delivery.handling import Handling
 from services.delivery.placing import Placing, queues_of
 from services.delivery.pool import Pool
+from services.delivery.waiting import AGAIN
 from services.delivery.work import Work
 from shared.broker.interface import Outgoing
 from shared.broker.topology import ACCEPTED, DUE, build_topology, lane_queue

@@ -8,10 +8,11 @@ import pytest
 
 from services.delivery.admission import HELD
 from services.delivery.crowds import FAR, MANY
-from services.delivery.decisions import AGAIN, GiveBack, Open, Unreachable, Waiting
+from services.delivery.decisions import GiveBack, Open, Unreachable
 from services.delivery.holding import Trace
 from services.delivery.routes import Connection
 from services.delivery.scheduler import BACK_OFF
+from services.delivery.waiting import AGAIN, Waiting
 from shared.plan.limits import Limits
 from tests.unit.delivery.referee import PARTITION, Life, Referee
 

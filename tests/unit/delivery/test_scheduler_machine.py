@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.delivery.decisions import AGAIN
 from services.delivery.routes import Connection
+from services.delivery.waiting import AGAIN
 from shared.plan.limits import Limits
 from tests.unit.delivery.referee import PARTITION, Life, Referee
 
