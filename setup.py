@@ -14,9 +14,12 @@ from pathlib import Path
 from setuptools import setup
 
 COMPILED = """
+services/delivery/admission.py
 services/delivery/attempt.py
+services/delivery/candidates.py
 services/delivery/classify.py
 services/delivery/client.py
+services/delivery/crowds.py
 services/delivery/custody.py
 services/delivery/decide.py
 services/delivery/dialogue.py
@@ -25,13 +28,25 @@ services/delivery/envelope.py
 services/delivery/handling.py
 services/delivery/hop.py
 services/delivery/line.py
+services/delivery/opening.py
+services/delivery/pacing.py
+services/delivery/partitions.py
+services/delivery/peers.py
+services/delivery/placing.py
 services/delivery/pool.py
+services/delivery/repeats.py
+services/delivery/report.py
+services/delivery/routes.py
 services/delivery/scheduler.py
+services/delivery/secrecy.py
 services/delivery/serving.py
 services/delivery/site_state.py
 services/delivery/straight.py
+services/delivery/telling.py
 services/delivery/turns.py
 services/delivery/upload.py
+services/delivery/usefulness.py
+services/delivery/verified.py
 services/delivery/waiting.py
 services/delivery/work.py
 services/ingress/acceptance.py
@@ -65,16 +80,19 @@ shared/broker/amqp/subscription.py
 shared/broker/embedded/broker.py
 shared/broker/embedded/consumer.py
 shared/broker/embedded/engine.py
+shared/broker/embedded/owners.py
 shared/broker/embedded/records.py
 shared/broker/embedded/store.py
 shared/broker/embedded/subscriptions.py
 shared/broker/embedded/writer.py
 shared/broker/handing.py
+shared/broker/portions.py
 shared/log_text.py
 shared/mail/headers.py
 shared/mail/text.py
 shared/mail/trace.py
 shared/messages/ids.py
+shared/plan/lanes.py
 shared/smtp/commands.py
 shared/smtp/data.py
 shared/smtp/errors.py

@@ -6,6 +6,8 @@ Message-ID of a mail, and only attempts in which a receiver may have taken the m
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from shared.messages.model import DeliveryJob
 from shared.messages.outcome import Delivered, Outcome, Unknown
 
@@ -25,7 +27,8 @@ class Repeats:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._outcomes: dict[Key, tuple[Outcome, ...]] = {}
+        # Not a dict: to find its first key takes as long as many were deleted before it.
+        self._outcomes: OrderedDict[Key, tuple[Outcome, ...]] = OrderedDict()
 
     def remember(self, key: Key, outcomes: tuple[Outcome, ...]) -> None:
         """Keep the outcomes, if it matters that the job is not sent again."""
@@ -37,7 +40,7 @@ class Repeats:
         known = self._outcomes
         known[key] = outcomes
         if len(known) > self._capacity:
-            del known[next(iter(known))]
+            known.popitem(last=False)
 
     def recall(self, job: DeliveryJob) -> tuple[Outcome, ...] | None:
         """What became of that attempt, None if this process did not just make it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -55,8 +56,8 @@ class Tls:
         self._context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
-        self._sessions: dict[_Key, ssl.SSLSession] = {}
-        self._broken: dict[_Key, float] = {}
+        self._sessions: OrderedDict[_Key, ssl.SSLSession] = OrderedDict()
+        self._broken: OrderedDict[_Key, float] = OrderedDict()
 
     def is_worth_a_try(self, place: Candidate) -> bool:
         """Whether TLS did not fail there just now."""
@@ -105,9 +106,9 @@ def _key(place: Candidate) -> _Key:
     return place.host, place.address, place.port
 
 
-def _put(memory: dict[_Key, _Value], place: Candidate, value: _Value) -> None:
+def _put(memory: OrderedDict[_Key, _Value], place: Candidate, value: _Value) -> None:
     """Keep it as the newest; the oldest goes when there are too many."""
     memory.pop(_key(place), None)
     memory[_key(place)] = value
     if len(memory) > MOST_PLACES:
-        del memory[next(iter(memory))]
+        memory.popitem(last=False)

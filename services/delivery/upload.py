@@ -17,8 +17,8 @@ BLOCK = 262_144
 """Octets written at a time: the timeout runs anew for each."""
 CHUNK = 1_048_576
 """Octets of one BDAT."""
-FEW_DOTS = 500
-"""Dots that are looked at one by one."""
+OCTETS_A_DOT = 512
+"""With more dots than one for so many octets, they are not looked at one by one."""
 UNANSWERED = 2
 """Chunks that may be under way to a peer with PIPELINING."""
 
@@ -46,7 +46,7 @@ class Times:
 def stuffed(content: bytes) -> tuple[bytes, bytes]:
     """The content as it follows DATA, and its end with the final dot (RFC 5321, 4.5.2)."""
     text = content
-    if len(content) < BLOCK // 8 or _may_begin_a_line_with_a_dot(content):
+    if _may_begin_a_line_with_a_dot(content):
         text = content.replace(b"\r\n.", b"\r\n..")
     if text[:1] == b".":
         text = b"." + text
@@ -54,9 +54,9 @@ def stuffed(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _may_begin_a_line_with_a_dot(content: bytes) -> bool:
-    """Large contents are base64 as a rule: few dots, which are found far faster than line ends."""
+    """Contents with few dots, such as base64: they are found far faster than line ends."""
     at = content.find(b".")
-    for _ in range(FEW_DOTS):
+    for _ in range(len(content) // OCTETS_A_DOT):
         if at < 0:
             return False
         if content[at - 1 : at] == b"\n":

@@ -33,6 +33,7 @@ from tests.bench.machine import describe_machine
 from tests.bench.page import write_memory, write_throughput
 from tests.bench.report import machine_table, split_table, throughput_table
 from tests.bench.systems import SYSTEMS
+from tests.support.compiled import use_compiled
 from tests.support.postfix import PostfixMissing, install_postfix
 from tests.support.rabbitmq import RabbitMqMissing
 
@@ -157,9 +158,10 @@ ALL = [name for name in PARTS if name != "memory"]
 def run(options: argparse.Namespace) -> None:
     """Measure what is asked for, part by part; print, and write the page if it is whole."""
     install_postfix()
+    compiled = use_compiled()
     partial = options.quick or options.only or options.scenario or options.messages
     with bench_folder(options.folder) as (folder, file_system), Sink() as sink:
-        machine = describe_machine(folder, file_system)
+        machine = describe_machine(folder, file_system, compiled=compiled)
         print(machine_table(machine), flush=True)
         place = Place(folder, sink, machine, None if partial else PAGE)
         for name in ALL if options.what == "all" else [options.what]:

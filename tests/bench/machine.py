@@ -19,7 +19,7 @@ TOUCHED = 0.6
 """Of the available memory: more than a part of the benchmark writes, and leaves room for it."""
 
 
-def describe_machine(folder: Path, file_system: str) -> dict[str, str]:
+def describe_machine(folder: Path, file_system: str, *, compiled: bool) -> dict[str, str]:
     """Labels and values; `folder` is on the file system that holds the queues."""
     cpu = re.search(r"(?m)^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
@@ -31,6 +31,7 @@ def describe_machine(folder: Path, file_system: str) -> dict[str, str]:
         "file system": file_system,
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        "postroad": "hot path compiled, as in the image" if compiled else "plain Python",
         "Postfix": postfix_version(),
         "RabbitMQ": rabbitmq_version(),
     }
