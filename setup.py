@@ -72,8 +72,10 @@ shared/broker/amqp/broker.py
 shared/broker/amqp/consumer.py
 shared/broker/amqp/consuming.py
 shared/broker/amqp/delivery.py
+shared/broker/amqp/frames.py
 shared/broker/amqp/handover.py
 shared/broker/amqp/ledger.py
+shared/broker/amqp/link.py
 shared/broker/amqp/publishing.py
 shared/broker/amqp/settling.py
 shared/broker/amqp/subscription.py
