@@ -28,7 +28,7 @@ with open("pyproject.toml", "rb") as file:
 print(*[f"--extra={name}" for name in extras if name != "dev"])')
 # shellcheck disable=SC2086 -- one word each
 resolve requirements.txt pyproject.toml $extras
-# pip is in the base image, and setuptools is not.
-echo "setuptools>=77" >"$folder/build.in"
+# pip is in the base image; these are not. The last two compile the hot path.
+printf '%s\n' "setuptools>=77" "mypy>=2.4" "types-PyYAML>=6.0.12" >"$folder/build.in"
 resolve requirements-build.txt "$folder/build.in"
 echo "deploy/requirements.txt and deploy/requirements-build.txt are written."

@@ -11,7 +11,7 @@ trap 'rm -rf "$folder"' EXIT
 [ "$(id -u)" -eq 0 ] || { echo "this needs root, for chroot and mounts" >&2; exit 1; }
 command -v debootstrap >/dev/null 2>&1 || scripts/apt_install.sh debootstrap
 echo "Making a bare Debian $suite ..."
-debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv \
+debootstrap --variant=minbase --include=ca-certificates,python3,python3-dev,python3-venv \
     "$suite" "$folder/base" "$@" >"$folder/log" 2>&1 || { tail -n 20 "$folder/log" >&2; exit 1; }
 POSTROAD_TEST_IMAGE_BASE="$folder/base" CI=true .venv/bin/python -m pytest -n 0 -v \
     tests/integration/test_compose.py

@@ -134,6 +134,10 @@ def test_its_bytecode_was_written_when_it_was_built(seen: dict[str, Any]) -> Non
     assert inside(seen, "inside")["bytecode"] == [1], "by hash (PEP 552), in every module"
 
 
+def test_its_hot_path_is_compiled(seen: dict[str, Any]) -> None:
+    assert inside(seen, "inside")["compiled"] == [True, True, True]
+
+
 def test_no_password_is_in_the_environment_or_in_a_log(seen: dict[str, Any]) -> None:
     assert not [name for name in inside(seen, "inside")["environment"] if "URL" in name]
     assert [name for name, log in seen["logs"].items() if "play-with-me" in log] == []

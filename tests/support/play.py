@@ -44,7 +44,9 @@ def flags(file):
         return -1
 status = dict(line.strip('\\n').split(':\\t', 1) for line in open('/proc/self/status'))
 folders = ['/', '/etc', '/etc/postroad', '/opt/postroad/bin', '/usr/local/bin', '/run', '/home']
-import services.cli, shared.service
+import services.cli, shared.service, shared.smtp.lines
+import services.ingress.server, services.delivery.pool
+hot = [shared.smtp.lines, services.ingress.server, services.delivery.pool]
 print(json.dumps({
     'ids': [os.getuid(), os.getgid(), *os.getgroups()],
     'status': {name: status[name] for name in ('CapEff', 'CapPrm', 'CapBnd', 'NoNewPrivs')},
@@ -58,6 +60,7 @@ print(json.dumps({
         if (getattr(module, '__file__', None) or '').startswith(sys.prefix)
         and module.__file__.endswith('.py')
     }),
+    'compiled': [module.__file__.endswith('.so') for module in hot],
     'environment': sorted(os.environ),
 }))
 """
