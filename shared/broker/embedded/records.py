@@ -135,6 +135,13 @@ class Batch:
         """Whether somebody waits for its commit to be safe from a power cut."""
         return bool(self.parks) or any(post.lasting for post in self.posts)
 
+    def arrivals(self) -> list[Row] | None:
+        """The rows to store, if there is nothing but publishes that wait for the disk."""
+        others = self.parks or self.acks or self.releases or self.failures
+        if others or any(post.predecessor is not None or not post.lasting for post in self.posts):
+            return None
+        return [row for post in self.posts for row in post.rows]
+
     def settlements(self) -> list[int]:
         """The ids of all messages that leave our hands."""
         predecessors = [post.predecessor for post in self.posts if post.predecessor is not None]

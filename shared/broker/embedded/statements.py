@@ -40,6 +40,16 @@ CREATE TRIGGER IF NOT EXISTS message_gone AFTER DELETE ON message
 BEGIN DELETE FROM body WHERE id = OLD.id; END;
 """
 
+# Both rows of a message in one step, and without BEGIN and COMMIT: see `Store.insert_alone`.
+ARRIVAL = """
+CREATE TEMP VIEW arrival AS
+SELECT NULL AS queue, NULL AS step, NULL AS visible_at, NULL AS meta, NULL AS body;
+CREATE TEMP TRIGGER arrive INSTEAD OF INSERT ON arrival BEGIN
+    INSERT INTO message (queue, step, visible_at) VALUES (NEW.queue, NEW.step, NEW.visible_at);
+    INSERT INTO body (id, meta, body) VALUES (last_insert_rowid(), NEW.meta, NEW.body);
+END;
+"""
+
 # One row for the whole lease: the facts as JSON text, the bodies end to end.
 PEEK = """
 SELECT '[' || group_concat(facts) || ']', CAST(group_concat(body, '') AS BLOB), max(id)
@@ -95,5 +105,12 @@ def insert_bodies(rows: int) -> str:
     return " ".join(("INSERT INTO body (id, meta, body) VALUES", _places(rows)))
 
 
-def _places(rows: int) -> str:
-    return ", ".join(["(?, ?, ?)"] * rows)
+@cache
+def insert_arrivals(rows: int) -> str:
+    """Insert that many rows of queue, step, visible_at, meta and body."""
+    columns = "(queue, step, visible_at, meta, body)"
+    return " ".join(("INSERT INTO arrival", columns, "VALUES", _places(rows, "(?, ?, ?, ?, ?)")))
+
+
+def _places(rows: int, row: str = "(?, ?, ?)") -> str:
+    return ", ".join([row] * rows)

@@ -61,6 +61,25 @@ async def test_what_a_batch_publishes_is_leased_in_the_same_transaction(engine: 
     assert [message.message_id for message in leased] == ["a", "b"]
 
 
+async def test_new_messages_for_others_are_stored_in_one_step(engine: Engine) -> None:
+    engine.run(Batch(posts=[post("first", "other")]), NOW)
+    steps: list[str] = []
+    connection(engine).set_trace_callback(steps.append)
+    engine.run(Batch(posts=[post("a"), post("b", "other")]), NOW)
+    assert any(step.startswith("INSERT INTO arrival") for step in steps)
+    assert [step for step in steps if step.startswith(("BEGIN", "COMMIT"))] == []
+    assert engine.survey().depths == {"q": 1, "other": 2}
+
+
+async def test_new_messages_for_a_consumer_that_had_found_none_are_leased_next(
+    engine: Engine,
+) -> None:
+    engine.join(consumer())
+    assert take(engine) == []
+    assert take(engine, Batch(posts=[post("a")])) == []
+    assert [message.message_id for message in take(engine)] == ["a"]
+
+
 async def test_a_forward_that_cannot_end_stores_no_successor(engine: Engine) -> None:
     engine.join(consumer())
     (message,) = take(engine, Batch(posts=[post("a")]))

@@ -183,6 +183,37 @@ def test_a_full_disk_undoes_the_whole_transaction(store: Store) -> None:
     assert store.connection.execute("SELECT count(*) FROM body").fetchone() == (1,)
 
 
+def test_messages_stored_alone_are_as_others(store: Store) -> None:
+    insert(store, "a")
+    rows = [Row("q", encode_meta(name, {"h": name}), name.encode()) for name in "bc"]
+    store.insert_alone([*rows, Row("new", encode_meta("late", {}), b"", "step", 10.0)])
+    insert(store, "d")
+    assert store.next_due() == 10.0
+    leased = lease(store)
+    assert ids(leased) == ["a", "b", "c", "d"]
+    assert [message.body for message in leased] == [b"a", b"b", b"c", b"d"]
+    assert [message.headers for message in leased] == [{}, {"h": "b"}, {"h": "c"}, {}]
+    assert store.depths() == {"step": 1}
+
+
+def test_messages_stored_alone_are_so_whole_or_not_at_all(store: Store) -> None:
+    insert(store, "a")
+    store.connection.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.insert_alone([Row("q", encode_meta("b", {}), bytes(4096)) for _ in range(50)])
+    assert not store.connection.in_transaction
+    assert store.depths() == {"q": 1}
+    assert store.connection.execute("SELECT count(*) FROM body").fetchone() == (1,)
+
+
+def test_messages_stored_alone_wait_for_the_disk(store: Store) -> None:
+    store.begin(durable=False)
+    store.commit()
+    store.insert_alone([Row("q", encode_meta("a", {}), b"")])
+    assert store.connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert not store.connection.in_transaction
+
+
 def test_durable_transactions_sync_and_others_do_not(store: Store) -> None:
     levels = []
     for durable in (True, False, True):
