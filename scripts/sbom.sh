@@ -2,6 +2,8 @@
 # Write what the image's Python environment is made of, as a CycloneDX list: every package with its
 # version and licence (the text too), and none of the development tools. Usage: scripts/sbom.sh FILE
 set -eu
+# What lies about there is not in the image.
+unset PYTHONPATH PYTHONSAFEPATH
 file=$1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
