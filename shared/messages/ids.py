@@ -6,7 +6,7 @@ import hashlib
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
-_SHIFTS = range(120, -1, -10)
+_LOW = (1 << 38) - 1
 
 
 def mail_id(milliseconds: int, entropy: bytes) -> str:
@@ -14,8 +14,20 @@ def mail_id(milliseconds: int, entropy: bytes) -> str:
 
     `milliseconds` since the epoch; `entropy` is 10 random octets.
     """
-    bits = int.from_bytes(milliseconds.to_bytes(6, "big") + entropy, "big") << 2
-    return "".join([_PAIRS[bits >> shift & 1023] for shift in _SHIFTS])
+    middle = int.from_bytes(entropy[:5], "big")
+    last = int.from_bytes(entropy[5:], "big")
+    # 130 bits in three numbers that fit a register.
+    first = (milliseconds << 2) | (middle >> 38)
+    middle = ((middle & _LOW) << 2) | (last >> 38)
+    last = (last & _LOW) << 2
+    pairs = _PAIRS
+    return "".join((
+        pairs[first >> 40], pairs[first >> 30 & 1023], pairs[first >> 20 & 1023],
+        pairs[first >> 10 & 1023], pairs[first & 1023],
+        pairs[middle >> 30], pairs[middle >> 20 & 1023], pairs[middle >> 10 & 1023],
+        pairs[middle & 1023],
+        pairs[last >> 30], pairs[last >> 20 & 1023], pairs[last >> 10 & 1023], pairs[last & 1023],
+    ))  # fmt: skip
 
 
 def job_id(parent: str, destination: str, chunk: int, *addresses: str) -> str:

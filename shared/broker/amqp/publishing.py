@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from amqp.exceptions import AMQPError
@@ -20,16 +19,25 @@ from shared.broker.interface import PublishError, Refused, Unavailable, Unroutab
 from shared.logs import get_logger
 
 
-@dataclass(slots=True, eq=False)
 class Publish:
     """One publish under way; `started` is monotonic seconds."""
 
-    routing_key: str
-    body: bytes
-    message_id: str
-    headers: Mapping[str, str]
-    done: asyncio.Future[None]
-    started: float = field(default_factory=time.monotonic)
+    __slots__ = ("body", "done", "headers", "message_id", "routing_key", "started")
+
+    def __init__(
+        self,
+        routing_key: str,
+        body: bytes,
+        message_id: str,
+        headers: Mapping[str, str],
+        done: asyncio.Future[None],
+    ) -> None:
+        self.routing_key = routing_key
+        self.body = body
+        self.message_id = message_id
+        self.headers = headers
+        self.done = done
+        self.started = time.monotonic()
 
 
 Results = list[tuple[Publish, PublishError | None]]

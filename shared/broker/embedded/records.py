@@ -62,18 +62,27 @@ class Subscription:
     """How many messages to lease at once; follows the size of the bodies."""
 
 
-@dataclass(slots=True, eq=False)
 class Post:
     """Rows to store in one transaction, and the message they succeed, which leaves in the same.
 
     Without `lasting` nobody waits for the disk: what was before is still there if it is undone.
     """
 
-    rows: list[Row]
-    done: asyncio.Future[None]
-    started: float
-    predecessor: int | None = None
-    lasting: bool = True
+    __slots__ = ("done", "lasting", "predecessor", "rows", "started")
+
+    def __init__(
+        self,
+        rows: list[Row],
+        done: asyncio.Future[None],
+        started: float,
+        predecessor: int | None = None,
+        lasting: bool = True,
+    ) -> None:
+        self.rows = rows
+        self.done = done
+        self.started = started
+        self.predecessor = predecessor
+        self.lasting = lasting
 
 
 @dataclass(slots=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,12 @@ def test_a_mail_id_is_26_plain_characters(time: int, entropy: bytes) -> None:
     assert len(identifier) == 26
     assert identifier.isascii()
     assert identifier.isalnum()
+
+
+@given(TIMES, ENTROPY)
+def test_a_mail_id_is_time_and_chance_in_base32hex(time: int, entropy: bytes) -> None:
+    octets = time.to_bytes(6, "big") + entropy
+    assert mail_id(time, entropy) == base64.b32hexencode(octets).decode().rstrip("=")
 
 
 def test_job_ids_are_stable_and_differ_by_each_part() -> None:
