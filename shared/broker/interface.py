@@ -84,7 +84,10 @@ class Delivery(Protocol):
         """Settle: the message is done with and leaves the queue."""
 
     def release(self) -> None:
-        """Give back untouched (shutdown, not mine): does not count as a failed try."""
+        """Give back untouched (shutdown, not mine): does not count as a failed try.
+
+        But for RabbitMQ before 4.3 while it blocks publishers: then it counts.
+        """
 
     def failed(self) -> None:
         """Give back after a failure of ours: counts; at the queue's delivery limit it is parked."""

@@ -29,11 +29,11 @@ from tests.bench.brokers import start_brokers
 from tests.bench.disk import bench_folder
 from tests.bench.figures import BenchError
 from tests.bench.load import SCENARIOS, Sink
-from tests.bench.machine import describe_machine
+from tests.bench.machine import PLAIN, describe_machine
 from tests.bench.page import write_memory, write_throughput
 from tests.bench.report import machine_table, split_table, throughput_table
 from tests.bench.systems import SYSTEMS
-from tests.support.compiled import use_compiled
+from tests.support.compiled import plain_python, use_compiled
 from tests.support.postfix import PostfixMissing, install_postfix
 from tests.support.rabbitmq import RabbitMqMissing
 
@@ -128,10 +128,11 @@ def _scheduler(options: argparse.Namespace, place: Place) -> None:
 def _metrics(options: argparse.Namespace, place: Place) -> None:
     pairs = 1 if options.quick else METRICS_PAIRS
     messages = options.messages or (QUICK_MESSAGES if options.quick else METRICS_MESSAGES)
-    runs = metrics_part.run(place.folder, place.sink, pairs, messages)
+    with plain_python():
+        runs = metrics_part.run(place.folder, place.sink, pairs, messages)
     print(metrics_part.cost_table(runs))
     if place.page:
-        metrics_part.write(place.page, runs, place.machine)
+        metrics_part.write(place.page, runs, {**place.machine, "postroad": PLAIN})
 
 
 def _memory(options: argparse.Namespace, place: Place) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support.postfix import postfix_version
 
+PLAIN = "plain Python"
 FSYNCS = 200
 TOUCHED = 0.6
 """Of the available memory: more than a part of the benchmark writes, and leaves room for it."""
@@ -31,7 +32,7 @@ def describe_machine(folder: Path, file_system: str, *, compiled: bool) -> dict[
         "file system": file_system,
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}",
-        "postroad": "hot path compiled, as in the image" if compiled else "plain Python",
+        "postroad": "hot path compiled, as in the image" if compiled else PLAIN,
         "Postfix": postfix_version(),
         "RabbitMQ": rabbitmq_version(),
     }

@@ -7,11 +7,13 @@ its own process stays plain Python: so both are tested.
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "POSTROAD_TEST_COMPILED"
+SEARCH = ("PYTHONPATH", "PYTHONSAFEPATH")
 
 
 def use_compiled(environment: MutableMapping[str, str] = os.environ) -> bool:
@@ -31,3 +33,13 @@ def use_compiled(environment: MutableMapping[str, str] = os.environ) -> bool:
     environment["PYTHONPATH"] = os.pathsep.join((str(folder), str(ROOT)))
     environment["PYTHONSAFEPATH"] = "1"
     return True
+
+
+@contextmanager
+def plain_python() -> Iterator[None]:
+    """Meanwhile processes are started as plain Python, in which a class can be changed."""
+    kept = {name: os.environ.pop(name) for name in SEARCH if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compiled import ROOT, VARIABLE, use_compiled
+from tests.support.compiled import ROOT, SEARCH, VARIABLE, plain_python, use_compiled
 
 SETUP = (ROOT / "setup.py").read_text("utf-8")
 COMPILED = next(
@@ -71,6 +71,14 @@ def test_without_a_name_it_is_plain_python() -> None:
 
     assert not use_compiled(environment)
     assert path_of(NAME, environment) == str(ROOT / "shared/smtp/lines.py")
+
+
+def test_what_has_to_be_plain_can_be_started_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SEARCH:
+        monkeypatch.setenv(name, "kept")
+    with plain_python():
+        assert not [name for name in SEARCH if name in os.environ]
+    assert [os.environ[name] for name in SEARCH] == ["kept", "kept"]
 
 
 def test_a_folder_that_holds_nothing_is_an_error_in_ci_only(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Courier(Protocol):
         """Whether that channel still stands, and the broker is not closing."""
 
     def release(self, delivery: AmqpDelivery) -> None:
-        """Give back without counting."""
+        """Give back without counting, but while publishers are blocked (see `AmqpBroker`)."""
 
     def try_later(self, seconds: float, again: Callable[[], None]) -> None:
         """Call after that time, or when the broker closes."""
